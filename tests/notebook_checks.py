@@ -1,0 +1,98 @@
+"""What is asked of a committed notebook. Each check takes it, as read, and returns a list of complaints."""
+
+import ast
+import io
+import re
+import tokenize
+
+import nbformat
+
+from minialbert import lab
+
+UNCOMPARED = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
+SMALLEST_SHARE = 0.5  # of code cells, whose outputs nbval compares
+LARGEST = 1_500_000  # bytes
+
+
+def tags(cell) -> set:
+    return set(cell.metadata.get("tags", []))
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def name(cell) -> str:
+    return f"cell {cell.get('id')} ({cell.source.strip().splitlines()[0][:50]!r})"
+
+
+def is_compared(cell) -> bool:
+    """Whether nbval compares an output of this cell: it skips cells without a count, and all pictures."""
+    return cell.execution_count is not None and not tags(cell) & UNCOMPARED and any(
+        output.get("name") == "stdout" or "text/plain" in output.get("data", {}) for output in cell.outputs)
+
+
+def valid(notebook) -> list:
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        return [f"not a valid notebook: {error.message}"]
+    return []
+
+
+def executed(notebook) -> list:
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    wanted = list(range(1, len(counts) + 1))
+    return [] if counts == wanted else [f"not run from top to bottom in a fresh kernel, but as {counts}"]
+
+
+def without_errors(notebook) -> list:
+    return [f"{name(cell)} raised and is not tagged raises-exception" for cell in code_cells(notebook)
+            if "raises-exception" not in tags(cell) and any("ename" in output for output in cell.outputs)]
+
+
+def parameters_cell(notebook) -> list:
+    cells = [cell for cell in notebook.cells if "parameters" in tags(cell)]
+    if len(cells) != 1:
+        return [f"{len(cells)} cells are tagged parameters, not one"]
+    words = tokenize.generate_tokens(io.StringIO(cells[0].source).readline)
+    commented = {word.start[0] for word in words if word.type == tokenize.COMMENT}
+    return [f"parameter without a comment: {ast.unparse(node)}" for node in ast.parse(cells[0].source).body
+            if isinstance(node, (ast.Assign, ast.AnnAssign))
+            and not commented & set(range(node.lineno, node.end_lineno + 1))]
+
+
+def without_widget_state(notebook) -> list:
+    return ["widget state in the metadata: some viewers refuse it"] if "widgets" in notebook.metadata else []
+
+
+def compared(notebook) -> list:
+    """Enough cells whose outputs nbval compares, and every other output declared by a tag."""
+    cells = code_cells(notebook)
+    share = sum(map(is_compared, cells)) / max(1, len(cells))
+    found = [] if share >= SMALLEST_SHARE else [f"nbval compares {share:.0%} of the code cells, not half"]
+    return found + [f"{name(cell)} has an output that nbval does not compare and no tag says so"
+                    for cell in cells if cell.outputs and not (is_compared(cell) or tags(cell) & UNCOMPARED)]
+
+
+def pictures_described(notebook) -> list:
+    pictures = re.compile(r"!\[\s*\]\([^)]*\)|<img\b(?![^>]*\balt=[\"'][^\"'])[^>]*>")
+    return [f"picture without alt text: {found}" for cell in notebook.cells if cell.cell_type == "markdown"
+            for found in pictures.findall(cell.source)]
+
+
+def canonical(notebook, text) -> list:
+    return [] if text == lab.canonical(notebook) else ["not in canonical form: run `make refresh`"]
+
+
+def small(notebook, text) -> list:
+    size = len(text.encode())
+    return [] if size < LARGEST else [f"{size / 1e6:.1f} MB, more than {LARGEST / 1e6:.1f}"]
+
+
+def complaints(notebook, text) -> list:
+    """All of them; text is the notebook's file."""
+    checks = [valid, executed, without_errors, parameters_cell, without_widget_state, compared,
+              pictures_described]
+    found = [complaint for check in checks for complaint in check(notebook)]
+    return found + canonical(notebook, text) + small(notebook, text)

@@ -1,0 +1,108 @@
+"""The committed notebooks: what is asked of each (notebook_checks); each run again and compared by nbval."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import notebook_checks as checks
+import pytest
+from conftest import ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from minialbert import lab
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CELL_SECONDS = 900
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def test_the_course_is_there():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(15)]
+
+
+@each_notebook
+def test_notebook_is_as_asked(path):
+    assert not checks.complaints(lab.read_notebook(path), path.read_text(encoding="utf8"))
+
+
+def nbval(path):
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # draw inline
+    options = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", "-q", "--color=no"]
+    return subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, path.name],
+                          cwd=path.parent, env=environment, capture_output=True, text=True)
+
+
+@each_notebook
+def test_notebook_gives_its_committed_outputs(path):
+    result = nbval(path)
+    assert result.returncode == 0, f"{path.name} under nbval:\n" + (result.stdout + result.stderr)[-6000:]
+
+
+# What follows holds the checks themselves to account.
+
+def good():
+    """A small notebook nothing is wrong with."""
+    shown = [new_output("stream", name="stdout", text="2\n")]
+    return nbformat.from_dict(new_notebook(cells=[
+        new_markdown_cell("# Title\n![what it shows](a.png)", id="title"),
+        new_code_cell("seed = 1  # for all", execution_count=1, id="p", metadata={"tags": ["parameters"]}),
+        new_code_cell("print(1 + seed)", execution_count=2, outputs=shown, id="one"),
+        new_code_cell("print(seed + 1)", execution_count=3, outputs=shown, id="two")]))
+
+
+def picture():
+    return new_output("display_data", data={"image/png": "iVBORw0KGgo="})
+
+
+def change(notebook, *path_and_value):
+    *path, last, value = path_and_value
+    for step in path:
+        notebook = notebook[step]
+    notebook[last] = value
+
+
+def test_a_good_notebook_passes():
+    assert not checks.complaints(good(), lab.canonical(good()))
+
+
+@pytest.mark.parametrize("path, value, complaint", [
+    (("cells", 2, "execution_count"), None, "not run from top to bottom"),
+    (("cells", 3, "execution_count"), 7, "not run from top to bottom"),
+    (("cells", 2, "outputs"), [], "compares 33%"),
+    (("cells", 2, "metadata", "tags"), ["nbval-ignore-output"], "compares 33%"),
+    (("cells", 1, "outputs"), [picture()], "no tag says so"),
+    (("cells", 2, "outputs"), [new_output("error", ename="E")], "cell one .* raised"),
+    (("cells", 1, "metadata", "tags"), [], "0 cells are tagged"),
+    (("cells", 2, "metadata", "tags"), ["parameters"], "2 cells are tagged"),
+    (("cells", 1, "source"), "seed = 1", "without a comment: seed = 1"),
+    (("cells", 0, "source"), "![](a.png)", "without alt text"),
+    (("cells", 0, "source"), "<img src='a.png' alt=''>", "without alt text"),
+    (("cells", 0, "source"), "x" * 1_500_000, "1.5 MB"),
+    (("metadata", "widgets"), {}, "widget state"),
+    (("metadata", "authors"), [], "not in canonical form"),
+    (("cells", 0, "mood"), "fine", "not a valid notebook"),
+])
+def test_each_fault_is_found(path, value, complaint):
+    notebook = good()
+    change(notebook, *path, value)
+    text = nbformat.writes(notebook) if "authors" in path else lab.canonical(notebook)
+    found = checks.complaints(notebook, text)
+    assert any(re.search(complaint, one) for one in found), found
+
+
+def test_a_declared_picture_is_no_fault():
+    notebook = good()
+    notebook.cells[1].outputs = [picture()]
+    notebook.cells[1].metadata.tags.append("nbval-ignore-output")
+    assert not checks.compared(notebook)
+
+
+def test_nbval_sees_a_changed_output(tmp_path):
+    notebook = good()
+    notebook.cells[3].outputs[0]["text"] = "3\n"
+    path = tmp_path / "changed.ipynb"
+    path.write_text(lab.canonical(notebook))
+    result = nbval(path)
+    assert result.returncode == 1 and "1 failed, 2 passed" in result.stdout
