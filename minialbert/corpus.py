@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets.distributed import split_dataset_by_node
+from filelock import FileLock
 
 from . import sources
 
@@ -73,10 +74,12 @@ def build_windows(dataset, tokenizer, *, window=256, overlap=128, max_windows=10
     texts = dataset.select_columns([text_column]).with_format(None)
     key = cutter.key(dataset._fingerprint, text_column)
     folder = Path(cache_dir) if cache_dir else sources.cache_dir() / "windows"
-    windows = texts.map(cutter.table, with_indices=True, input_columns=[text_column], batched=True,
-                        batch_size=batch_size, num_proc=num_proc and min(num_proc, len(texts)),
-                        cache_file_name=str(folder / f"windows-{key}.arrow"), load_from_cache_file=True,
-                        new_fingerprint=key, features=FEATURES, desc="Cutting articles into windows")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"windows-{key}.lock"):  # of several processes one builds, the others read
+        windows = texts.map(cutter.table, with_indices=True, input_columns=[text_column], batched=True,
+                            batch_size=batch_size, num_proc=num_proc and min(num_proc, len(texts)),
+                            cache_file_name=str(folder / f"windows-{key}.arrow"), load_from_cache_file=True,
+                            new_fingerprint=key, features=FEATURES, desc="Cutting articles into windows")
     if not len(windows):
         batches = (texts[i:i + batch_size][text_column] for i in range(0, len(texts), batch_size))
         raise _no_windows(max(len(pieces) for batch in batches for pieces in cutter.pieces(batch)), window)
@@ -224,7 +227,7 @@ def _uniform(*counters):
 
 
 def mask_tokens(input_ids, *, seed, epoch, examples, mask_token_id, vocab_size, special_ids,
-                probability=0.15):
+                probability=0.15, share=1.0):
     """Masked input and labels, a pure function of (seed, epoch, example): of nothing else in the batch.
 
     Each token that is not special is chosen with `probability`; of the chosen 80 % become [MASK], 10 % a
@@ -236,6 +239,7 @@ def mask_tokens(input_ids, *, seed, epoch, examples, mask_token_id, vocab_size, 
         examples: (B,) ints, which example each row is.
         vocab_size: ids run from 0 to vocab_size - 1.
         special_ids: ids that are never chosen and never put in, padding among them.
+        share: of the examples, drawn anew each epoch, that are masked at all; the paper masks every one.
 
     Returns:
         (masked, labels), both (B, T) int64 of the kind that came in; labels -100 where nothing was chosen.
@@ -245,7 +249,7 @@ def mask_tokens(input_ids, *, seed, epoch, examples, mask_token_id, vocab_size, 
     ordinary = ~np.isin(ids, special_ids)
     place = 3 * np.cumsum(ordinary, axis=1)  # padding is not counted, so it moves nothing, on either side
     row = seed, np.asarray(epoch).reshape(-1, 1), np.asarray(examples).reshape(-1, 1)
-    chosen = ordinary & (_uniform(*row, place) < probability)
+    chosen = ordinary & (_uniform(*row, place) < probability) & (_uniform(*row, 0) < share)
     action = _uniform(*row, place + 1)
     random = _uniform(*row, place + 2) * (vocab_size - sum(0 <= i < vocab_size for i in special_ids))
     random = random.astype(np.int64)
@@ -271,13 +275,14 @@ class MaskedWindows(torch.utils.data.Dataset):
         seed: of order and masks.
         epochs: how often each window comes, with another mask each time.
         probability: of masking a token. 0: text as it is, all labels -100.
+        share: of the windows that are masked at all.
         shuffle: False for an evaluation set: rows in order.
 
     Raises:
         CorpusError: for no windows, or an argument out of range.
     """
 
-    def __init__(self, windows, tokenizer, *, seed=42, epochs=1, probability=0.15, shuffle=True):
+    def __init__(self, windows, tokenizer, *, seed=42, epochs=1, probability=0.15, share=1.0, shuffle=True):
         if "input_ids" not in windows.column_names:
             raise CorpusError(f"no column input_ids among {windows.column_names}: use build_windows first")
         if not len(windows):
@@ -286,7 +291,7 @@ class MaskedWindows(torch.utils.data.Dataset):
             raise CorpusError(f"epochs={epochs}: use a whole number, 1 or more")
         self.windows = windows.select_columns(["input_ids"]).with_format("arrow")
         self.seed, self.epochs, self.shuffle = seed, int(epochs), shuffle
-        self.collate = MaskingCollator(tokenizer, seed, probability)
+        self.collate = MaskingCollator(tokenizer, seed, probability, share)
         self._orders = {}
 
     def __len__(self):
@@ -322,15 +327,17 @@ class MaskingCollator:
     item's length or the next multiple of `pad_to_multiple_of`. Ids and padding side are the tokenizer's.
     """
 
-    def __init__(self, tokenizer, seed=42, probability=0.15, pad_to_multiple_of=1):
+    def __init__(self, tokenizer, seed=42, probability=0.15, share=1.0, pad_to_multiple_of=1):
         _check_tokenizer(tokenizer)
         if seed < 0:
             raise CorpusError(f"seed={seed}: use 0 or more")
         if not 0 <= probability <= 1:
             raise CorpusError(f"probability={probability} of masking a token: use 0 to 1 (the paper: 0.15)")
+        if not 0 <= share <= 1:
+            raise CorpusError(f"share={share} of the windows that are masked: use 0 to 1 (the paper: 1)")
         self.pad_id, self.on_left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
         self.multiple = pad_to_multiple_of
-        self.masking = dict(seed=seed, probability=probability, mask_token_id=tokenizer.mask_token_id,
+        self.masking = dict(seed=seed, probability=probability, share=share, mask_token_id=tokenizer.mask_token_id,
                             vocab_size=len(tokenizer), special_ids=tokenizer.all_special_ids)
 
     def __call__(self, items):

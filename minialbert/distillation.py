@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
@@ -438,8 +439,10 @@ class DistilArguments:
     window: int = 64                           # word pieces, two special tokens included
     overlap: int = 16
     max_windows: int | None = None             # per article, drawn at random
+    keep_tails: bool = False                   # also an article's last, shorter window
     heldout_windows: int = 256
     masking_probability: float = 0.15
+    masked_share: float = 1.0                  # of the windows that are masked at all; the others only align
     # student
     num_iterations: int = 3
     embedding_size: int = 128
@@ -608,46 +611,40 @@ def last_checkpoint(folder) -> Path | None:
 def evaluate_alignment(distiller, dataset, batch_size=64, bf16=None) -> dict:
     """How close a student is on held-out windows, in eval mode; the same masks each time.
 
+    States and maps are compared on the text as it is, words are guessed in the masked text.
+
     Returns hidden and attention_row (means over iterations; the latter the mean KL of a row), each per iteration
     too, mlm (the student's loss), masked_accuracy and teacher_masked_accuracy (share of masked pieces guessed
     exactly), output where the teacher has a head, and labelled, the number of masked pieces.
     """
-    bf16 = lab.bf16_is_fast() if bf16 is None else bf16
     device = next(distiller.student.parameters()).device
     training = distiller.student.training
     distiller.student.eval()
-    windows, labelled = 0, 0
-    sums = {}
-
-    def add(name, value, weight):
-        sums[name] = sums.get(name, 0) + torch.as_tensor(value).double().cpu() * weight
-
+    aligned, words = [], []
     with lab.autocast(device, bf16):
         for start in range(0, len(dataset), batch_size):
             items = dataset.__getitems__(range(start, min(start + batch_size, len(dataset))))
             batch = {name: tensor.to(device) for name, tensor in dataset.collate(items).items()}
             labels = batch.pop("labels")
-            attention, hidden, student, teacher = distiller.compare(**batch, maps=distiller.compares_maps,
-                                                                    reduction="row")
+            plain = torch.where(labels == -100, batch["input_ids"], labels)  # labels hold what was masked
+            attention, hidden, *_ = distiller.compare(**{**batch, "input_ids": plain},
+                                                      maps=distiller.compares_maps, reduction="row")
+            aligned.append(torch.stack([torch.stack(losses) for losses in (hidden, attention) if losses])
+                           .double().cpu() * len(labels))
+            *_, student, teacher = distiller.compare(**batch, maps=False)
             ours, theirs, chosen = distiller.logits(student[-1], teacher[-1], labels)
-            size, count = len(labels), len(chosen)
-            windows, labelled = windows + size, labelled + count
-            add("hidden", torch.stack(hidden), size)
-            if attention:
-                add("attention_row", torch.stack(attention), size)
-            add("mlm", mlm_loss(ours, chosen), count)
-            add("masked_accuracy", (ours.argmax(-1) == chosen).sum(), 1)
+            sums = {"mlm": mlm_loss(ours, chosen) * len(chosen), "masked_accuracy": (ours.argmax(-1) == chosen).sum()}
             if theirs is not None:
-                add("output", output_loss(ours, theirs, chosen), count)
-                add("teacher_masked_accuracy", (theirs.argmax(-1) == chosen).sum(), 1)
+                sums |= {"output": output_loss(ours, theirs, chosen) * len(chosen),
+                         "teacher_masked_accuracy": (theirs.argmax(-1) == chosen).sum()}
+            words.append({**sums, "labelled": len(chosen)})
     distiller.student.train(training)
     result = {}
-    for name, total in sums.items():
-        if name in ("hidden", "attention_row"):
-            result[name] = (total / windows).mean().item()
-            result[f"{name}_per_iteration"] = (total / windows).tolist()
-        else:
-            result[name] = (total / max(labelled, 1)).item()
+    for name, losses in zip(("hidden", "attention_row"), sum(aligned) / len(dataset)):
+        result |= {name: losses.mean().item(), f"{name}_per_iteration": losses.tolist()}
+    labelled = sum(batch["labelled"] for batch in words)
+    for name in words[0]:
+        result[name] = float(sum(batch[name] for batch in words)) / max(labelled, 1)
     return {**result, "labelled": labelled}
 
 
@@ -669,6 +666,14 @@ class Setup:
             student, self.teacher, self.distiller.layer_map, self.arguments.weights)
         return evaluate_alignment(distiller, self.heldout, bf16=self.arguments.bf16)
 
+    def unigram_accuracy(self) -> float:
+        """What a guess without context gets: the share of held-out masked pieces that are the training windows'
+        most frequent one, special tokens aside."""
+        counts = np.bincount(self.train.windows[:]["input_ids"].combine_chunks().flatten())
+        counts[self.tokenizer.all_special_ids] = 0
+        labels = self.heldout.collate(self.heldout.__getitems__(range(len(self.heldout))))["labels"]
+        return (labels == counts.argmax()).sum().item() / (labels != -100).sum().clamp_min(1).item()
+
 
 def prepare(arguments: DistilArguments) -> Setup:
     """Fetches, tokenises and builds all that a run needs; nothing is trained but a missing masked-LM head.
@@ -678,6 +683,7 @@ def prepare(arguments: DistilArguments) -> Setup:
     """
     a = arguments
     lab.keep_freed_memory()
+    logging.disable_progress_bar()  # of every file loaded or saved; what takes long has a bar of ours
     teacher, tokenizer = load_teacher(a.teacher)
     train, heldout = _windows(a, tokenizer)
     if masked_lm_head(teacher) is None and a.head_steps and (a.output_weight or a.mlm_weight):
@@ -707,7 +713,7 @@ def _windows(a, tokenizer):
     if a.max_articles is not None:
         train = train.select(range(min(a.max_articles, len(train))))
     cut = dict(window=a.window, overlap=a.overlap, max_windows=a.max_windows, seed=a.seed, text_column=a.text_column,
-               num_proc=a.num_proc)
+               num_proc=a.num_proc, keep_tails=a.keep_tails)
     train, heldout = (corpus.build_windows(part, tokenizer, **cut) for part in (train, heldout))
     # spread over the held-out articles, not the first article's windows
     chosen = [i * len(heldout) // min(a.heldout_windows, len(heldout))
@@ -715,7 +721,7 @@ def _windows(a, tokenizer):
     world = int(os.environ.get("WORLD_SIZE", 1))
     epochs = math.ceil(a.steps * a.batch_size * a.gradient_accumulation_steps * world / len(train))
     masking = dict(tokenizer=tokenizer, seed=a.seed, probability=a.masking_probability)
-    return (corpus.MaskedWindows(train, epochs=epochs, **masking),
+    return (corpus.MaskedWindows(train, epochs=epochs, share=a.masked_share, **masking),
             corpus.MaskedWindows(heldout.select(chosen), shuffle=False, **masking))
 
 

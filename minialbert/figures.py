@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap
 
 # Okabe and Ito's palette: told apart by readers with any colour vision
 COLOURS = dict(teacher="#0072B2", student="#D55E00", start="#E69F00", random="#999999", extra="#009E73",
@@ -98,4 +99,402 @@ def score_bars(scores: dict[str, float], title: str, unit: str, limits=(0, 1)):
     axis.set(xlabel=unit, title=title, xlim=(limits[0], limits[1]))
     axis.grid(axis="y", visible=False)
     axis.invert_yaxis()
+    return figure
+
+
+# -- notebooks 01 and 02
+
+PATTERNS = {"previous": COLOURS["teacher"], "next": COLOURS["extra"], "itself": COLOURS["violet"],
+            "[CLS]": COLOURS["student"], "[SEP]": COLOURS["start"]}
+
+
+def head_maps(maps: dict, tokens: list[str]):
+    """Attention maps beside each other: {title: (T, T) probabilities}, a row per query, a column per key."""
+    figure, axes = _axes(len(maps), width=1.2 + 3.5 * len(maps), height=4.5, squeeze=False, sharey=True)
+    places = range(len(tokens))
+    for axis, (title, values) in zip(axes[0], maps.items()):
+        image = axis.imshow(values, cmap="Blues", vmin=0, vmax=1)
+        axis.set_xticks(places, tokens, rotation=90, fontsize=9)
+        axis.set_yticks(places, tokens, fontsize=9)
+        axis.set(title=title, xlabel="is looked at (key)")
+        axis.grid(visible=False)
+    axes[0][0].set_ylabel("looks (query)")
+    figure.colorbar(image, ax=axes[0], label="attention", shrink=0.7)
+    return figure
+
+
+def head_census(scores: dict):
+    """What each head looks at most: {pattern of PATTERNS: (L, N_h) share of a word's attention}."""
+    names, values = list(scores), np.stack([np.asarray(share) for share in scores.values()])
+    best, strength = values.argmax(0), values.max(0)
+    layers, heads = best.shape
+    figure, axis = _axes(width=8.6, height=1.4 + 0.42 * layers)
+    for layer, head in np.ndindex(layers, heads):
+        colour, share = PATTERNS[names[best[layer, head]]], strength[layer, head]
+        corner = (head + 0.54, layer + 0.54)
+        axis.add_patch(plt.Rectangle(corner, 0.92, 0.92, color=colour, alpha=share, lw=0))
+        axis.text(head + 1, layer + 1, f"{share:.2f}", ha="center", va="center", fontsize=9,
+                  color="white" if share > 0.9 else "black")
+    for name in names:
+        axis.add_patch(plt.Rectangle((0, 0), 0, 0, color=PATTERNS[name], label=name))
+    axis.set(xlim=(0.5, heads + 0.5), ylim=(layers + 0.5, 0.5), xlabel="head", ylabel="layer",
+             xticks=range(1, heads + 1), yticks=range(1, layers + 1),
+             title="Where a word's attention goes, head by head")
+    axis.grid(visible=False)
+    axis.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, title="most of it to")
+    return figure
+
+
+def unrolled_loop(iterations: int):
+    """A stack of different layers (equation 1) above one block that is visited again and again (equation 2)."""
+    figure, axis = _axes(width=9, height=2.5)
+    palette = [colour for name, colour in COLOURS.items() if name != "student"]
+    stack = [palette[number % len(palette)] for number in range(iterations)]
+    rows = [(1.8, "BERT", stack, [f"layer {k}" for k in range(1, iterations + 1)]),
+            (0.5, "student", [COLOURS["student"]] * iterations, ["block"] * iterations)]
+    for height, name, colours, labels in rows:
+        axis.text(-1.1, height, name, va="center", weight="bold")
+        for k, (colour, label) in enumerate(zip(colours, labels)):
+            axis.annotate("", (k + 0.14, height), (k - 0.14, height), arrowprops={"arrowstyle": "->"})
+            axis.text(k, height + 0.24, f"$X_{{{k}}}$", ha="center", fontsize=10)
+            box = plt.Rectangle((k + 0.16, height - 0.36), 0.68, 0.72, color=colour, alpha=0.8, lw=0)
+            axis.add_patch(box)
+            axis.text(k + 0.5, height, label, ha="center", va="center", fontsize=10)
+        axis.annotate("", (iterations + 0.14, height), (iterations - 0.14, height),
+                      arrowprops={"arrowstyle": "->"})
+        axis.text(iterations, height + 0.24, f"$X_{{{iterations}}}$", ha="center", fontsize=10)
+    axis.annotate("", (0.3, -0.05), (iterations - 0.3, -0.05),
+                  arrowprops={"arrowstyle": "->", "color": COLOURS["student"], "connectionstyle": "arc3,rad=-0.06"})
+    axis.text(iterations / 2, -0.62, "the same weights, visited again", ha="center", color=COLOURS["student"])
+    axis.set(xlim=(-1.2, iterations + 0.3), ylim=(-0.8, 2.4))
+    axis.axis("off")
+    return figure
+
+
+def drift(losses: dict[str, list[float]]):
+    """The distance from a teacher, layer by layer: {start: K+1 values of 1 - cosine, [0] the embeddings}."""
+    figure, axis = _axes()
+    colours = [COLOURS[name] for name in ("student", "teacher", "random", "extra")]
+    for (start, values), colour in zip(losses.items(), colours):
+        axis.plot(range(len(values)), values, "o-", color=colour, label=start)
+    axis.set(xlabel="iteration k, compared with the teacher's layer k", ylabel="1 - cosine, lower is closer",
+             title="A teacher folded into a loop", ylim=(-0.03, 1))
+    axis.legend(fontsize=9)
+    return figure
+
+
+# -- notebook 08
+
+def _shades(colour):
+    return LinearSegmentedColormap.from_list("shades", ["white", colour])
+
+
+def attention_lines(tokens: list[str], maps: dict, chosen=None):
+    """Who looks at whom, as lines between two columns of tokens: {title: (T, T) probabilities}, a panel each.
+
+    A line's strength is its weight; `chosen` places of tokens (queries, from 0) show their lines alone.
+    """
+    chosen = range(len(tokens)) if chosen is None else chosen
+    figure, axes = _axes(len(maps), width=4.4 * len(maps), height=0.8 + 0.27 * len(tokens), squeeze=False)
+    for axis, (title, values) in zip(axes[0], maps.items()):
+        colour = COLOURS["teacher" if "teacher" in title else "start" if "start" in title else "student"]
+        for query in chosen:
+            for key, weight in enumerate(values[query]):
+                axis.plot([0, 1], [query, key], color=colour, alpha=float(np.clip(weight, 0, 1)), lw=1.6)
+        for place, token in enumerate(tokens):
+            weight = "bold" if len(chosen) < len(tokens) and place in chosen else "normal"
+            axis.text(-0.04, place, token, ha="right", va="center", weight=weight)
+            axis.text(1.04, place, token, ha="left", va="center")
+        axis.set(title=title, xlim=(-0.7, 1.7), ylim=(len(tokens) - 0.4, -0.6))
+        axis.axis("off")
+    return figure
+
+
+def attention_grid(student, teacher, layer_map: list[int], heads=None):
+    """Every head's map, an iteration above the teacher layer it was mapped to: (K, N_h, T, T) each.
+
+    `heads`, counted from 1, are shown; by default all. A row of a map is a query, a column a key.
+    """
+    heads = list(heads or range(1, student.shape[1] + 1))
+    size, gap = student.shape[-1], 2
+    columns = len(heads) * (size + gap) - gap
+    figure, axis = _axes(width=9, height=0.7 + 18.6 * len(layer_map) * (size + gap) / columns * 0.95)
+    labels = []
+    for k, layer in enumerate(layer_map):
+        for row, (name, maps) in enumerate((("student", student), ("teacher", teacher))):
+            top = (2 * k + row) * (size + gap) + k * 2 * gap
+            labels.append((top + size / 2, f"iteration {k + 1}" if row == 0 else f"layer {layer}", COLOURS[name]))
+            for column, head in enumerate(heads):
+                left = column * (size + gap)
+                axis.imshow(np.sqrt(maps[k, head - 1]), cmap=_shades(COLOURS[name]), vmin=0, vmax=1,
+                            extent=(left, left + size, top + size, top), interpolation="nearest")
+                axis.add_patch(plt.Rectangle((left, top), size, size, fill=False, lw=0.5, color="#bbbbbb"))
+    axis.set_yticks([place for place, *_ in labels], [label for _, label, _ in labels])
+    for tick, (_, _, colour) in zip(axis.get_yticklabels(), labels):
+        tick.set_color(colour)
+    axis.set_xticks([column * (size + gap) + size / 2 for column in range(len(heads))], heads)
+    axis.set(xlabel="head", xlim=(-1, columns + 1), ylim=(labels[-1][0] + size / 2 + 1, -1), aspect="equal",
+             title="Attention maps, student above teacher (shade: square root of the weight)")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    axis.grid(visible=False)
+    return figure
+
+
+def agreement_maps(divergences: dict, layer_map: list[int], unit="KL of a row, nats"):
+    """How far each head is from its teacher's: {model: (K, N_h)}, one scale; dark is far, the best has a frame."""
+    figure, axes = _axes(len(divergences), width=9, height=1.5 + 0.42 * len(layer_map), squeeze=False, sharey=True)
+    largest = max(values.max() for values in divergences.values())
+    for axis, (model, values) in zip(axes[0], divergences.items()):
+        image = axis.imshow(values, cmap=_shades("#555555"), vmin=0, vmax=largest, aspect="auto")
+        for k, head in np.ndindex(*values.shape):
+            axis.text(head, k, f"{values[k, head]:.1f}", ha="center", va="center", fontsize=8,
+                      color="white" if values[k, head] > 0.6 * largest else "black")
+        k, head = np.unravel_index(values.argmin(), values.shape)
+        axis.add_patch(plt.Rectangle((head - 0.5, k - 0.5), 1, 1, fill=False, lw=2, color=COLOURS["extra"],
+                                   clip_on=False))
+        axis.set_xticks(range(values.shape[1]), range(1, values.shape[1] + 1), fontsize=9)
+        axis.set(title=model, xlabel="head")
+        axis.grid(visible=False)
+    axes[0][0].set_yticks(range(len(layer_map)), [f"iteration {k}\nlayer {g}" for k, g in enumerate(layer_map, 1)])
+    figure.colorbar(image, ax=axes[0], label=unit)
+    return figure
+
+
+def divergence_parts(models: dict, layer_map: list[int], parts=("between [CLS], [SEP] and words", "among the words")):
+    """A divergence in two parts that add up: {model: (two arrays of K values)}, stacked bars an iteration."""
+    figure, axis = _axes(height=3.6)
+    places, width = np.arange(len(layer_map)), 0.8 / len(models)
+    for column, (model, values) in enumerate(models.items()):
+        x = places + (column - (len(models) - 1) / 2) * width
+        first, second = map(np.asarray, values)
+        for bottom, height, part, colour in ((0, first, parts[0], "sky"), (first, second, parts[1], "violet")):
+            axis.bar(x, height, width * 0.92, bottom=bottom, color=COLOURS[colour], label=None if column else part)
+        for place, total in zip(x, first + second):
+            axis.text(place, total, f" {model}", ha="center", va="bottom", fontsize=8.5)
+    axis.set_xticks(places, [f"iteration {k}, layer {layer}" for k, layer in enumerate(layer_map, 1)])
+    axis.set(ylabel="KL of a word's row (nats)", title="Where student and teacher differ")
+    axis.grid(axis="x", visible=False)
+    axis.legend(fontsize=9)
+    return figure
+
+
+# -- notebooks 03 and 04
+
+def _similarity_map(axis, values, title, low):
+    values = np.asarray(values)
+    picture = axis.imshow(values, vmin=low, vmax=1, cmap="viridis")
+    for (j, k), value in np.ndenumerate(values):
+        axis.text(k, j, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=7.5,
+                  color="white" if value < (low + 2) / 3 else "black")
+    names = [f"$X_{k}$" for k in range(len(values))]
+    axis.set_xticks(range(len(values)), names, fontsize=9)
+    axis.set_yticks(range(len(values)), names, fontsize=9)
+    axis.set_title(title, fontsize=10.5)
+    axis.grid(visible=False)
+    return picture
+
+
+def similarity_maps(maps: dict, low=0.3):
+    """How alike the hidden states of one model are: {model: (K+1, K+1) cosines}, one panel a model."""
+    figure, axes = _axes(len(maps), width=0.8 + 2.45 * len(maps), height=2.85, squeeze=False)
+    for axis, (name, values) in zip(axes[0], maps.items()):
+        picture = _similarity_map(axis, values, name, low)
+    figure.colorbar(picture, ax=list(axes[0]), label="cosine, mean over tokens", shrink=0.85)
+    return figure
+
+
+def _successive(axis, curves: dict):
+    styles = {"teacher": ("teacher", "o-"), "no": ("random", "s--"), "one": ("start", "^-")}
+    for name, values in curves.items():
+        colour, style = styles.get(name.split()[0], ("student", "D-"))
+        axis.plot(range(1, len(values) + 1), values, style, color=COLOURS[colour], label=name)
+    axis.set_xticks(range(1, len(values) + 1), [f"$X_{k - 1}, X_{k}$" for k in range(1, len(values) + 1)])
+    axis.set(ylabel="cosine, mean over tokens", ylim=(None, 1.01))
+    axis.legend(fontsize=9, loc="lower left")
+
+
+def turned_adapters(values, references: dict, strength: float):
+    """Left the similarity of a model's states, its adapters turned to `strength`; right its neighbours' cosines
+    between those of the `references`, {name: [..]}."""
+    figure, (left, right) = _axes(2, width=9, height=3.6, gridspec_kw={"width_ratios": [1, 1.5]})
+    _similarity_map(left, values, f"adapters at {strength:.0%}", 0.3)
+    _successive(right, references | {f"adapters at {strength:.0%}": np.diagonal(values, 1)})
+    right.set(title="Neighbouring iterations", ylim=(0.35, 1.02))
+    return figure
+
+
+def steps_to_rest(steps: dict):
+    """How far each application of a block moves its states: {name: [step / length of the states]}, log scale."""
+    figure, axis = _axes()
+    colours = [COLOURS[name] for name in ("random", "teacher", "extra")]
+    for (name, values), colour in zip(steps.items(), colours):
+        axis.semilogy(range(1, len(values) + 1), values, "o-", markersize=4, color=colour, label=name)
+    axis.set(xlabel="iteration k", ylabel="step / length of the states", title="Every visit moves the states less")
+    axis.legend(fontsize=9)
+    return figure
+
+
+def parameters_against_rank(vocabulary: int, hidden: int, ranks):
+    """V r + r d against the rank r, the full table V d, and where the two meet; `ranks` are marked."""
+    figure, axis = _axes()
+    line, full = np.arange(1, hidden + 1), vocabulary * hidden
+    axis.plot(line, line * (vocabulary + hidden) / 1e6, color=COLOURS["student"], label="factorised, V r + r d")
+    axis.axhline(full / 1e6, color=COLOURS["teacher"], linestyle="--", label="one table, V d")
+    meet = full / (vocabulary + hidden)
+    axis.axvline(meet, color=COLOURS["random"], linewidth=1)
+    axis.text(meet - 8, 0.4, f"break-even, r = {meet:.1f}", rotation=90, ha="right", va="bottom", fontsize=9)
+    for rank in ranks:
+        count = rank * (vocabulary if rank == hidden else vocabulary + hidden) / 1e6
+        axis.plot(rank, count, "o", color=COLOURS["extra"], markersize=9)
+        axis.annotate(f"r = {rank}: {count:.1f} M", (rank, count), (10, -13), textcoords="offset points",
+                      **({"ha": "right", "xytext": (-4, -16)} if rank == hidden else {}))
+    axis.set(xlabel="rank r", ylabel="parameters (millions)", title="What a word table costs", xlim=(0, hidden * 1.03),
+             ylim=(0, full * 1.1 / 1e6))
+    axis.legend(fontsize=9, loc="upper left")
+    return figure
+
+
+def kept_against_rank(ranks, kept: dict):
+    """What a cut to a rank keeps: {what: [share at each rank]}, in per cent."""
+    figure, axis = _axes()
+    colours = [COLOURS[name] for name in ("random", "student", "extra")]
+    for (name, values), colour in zip(kept.items(), colours):
+        axis.plot(ranks, 100 * np.asarray(values), "o-", markersize=4, color=colour, label=name)
+    axis.set(xlabel="rank r", ylabel="kept (%)", title="What is left of the table", ylim=(0, 103))
+    axis.legend(fontsize=9, loc="lower right")
+    return figure
+
+
+def rank_view(singular_values, rank: int, word: str, neighbours: list, full: list):
+    """Left the spectrum, cut at a rank; right a word's nearest words there, [(word, cosine)]: in colour those that
+    are among `full`, its nearest words in the whole table."""
+    figure, (left, right) = _axes(2, width=9, height=3.7, gridspec_kw={"width_ratios": [1.25, 1]})
+    values = np.asarray(singular_values)
+    places = np.arange(1, len(values) + 1)
+    energy = (values[:rank] ** 2).sum() / (values**2).sum()
+    left.fill_between(places[:rank], values[:rank], color=COLOURS["student"], alpha=0.75, linewidth=0)
+    left.plot(places, values, color="black", linewidth=1)
+    left.axvline(rank, color=COLOURS["student"])
+    left.set(xlabel="direction, strongest first", ylabel="singular value", ylim=(0, None), xlim=(0, len(values) + 1),
+             title=f"rank {rank}: {energy:.0%} of the squares")
+    for place, (name, cosine) in enumerate(neighbours):
+        known = name in full
+        right.barh(place, cosine, color=COLOURS["extra" if known else "random"], height=0.75)
+        right.text(0.02, place, name, va="center", color="white" if known else "black",
+                   fontweight="bold" if known else "normal")
+    right.set(xlabel="cosine at this rank", xlim=(0, 1), yticks=[],
+              title=f"nearest to “{word}”: {sum(name in full for name, _ in neighbours)} of {len(neighbours)} kept")
+    right.invert_yaxis()
+    right.grid(axis="y", visible=False)
+    return figure
+
+
+# -- notebook 05
+
+def _map(axis, weights, tokens, title, **options):
+    """One attention map: a row for each query, a column for each key."""
+    image = axis.imshow(weights, **{"cmap": "Blues", "vmin": 0, "vmax": 1, "aspect": "auto", **options})
+    axis.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axis.set_yticks(range(len(tokens)), tokens, fontsize=8)
+    axis.grid(visible=False)
+    axis.set_title(title, fontsize=11)
+    return image
+
+
+def temperature_view(words, probabilities, temperature, temperatures, norms):
+    """Left, the teacher's first guesses at one temperature; right, the size of the student's gradient.
+
+    Args:
+        words, probabilities: the likeliest word pieces and their probabilities at `temperature`.
+        temperatures, norms: {label: gradient norm at each temperature}.
+    """
+    figure, (left, right) = _axes(2, width=9, height=3.6)
+    left.barh(words, probabilities, color=COLOURS["teacher"], height=0.65)
+    left.set(xlabel="probability", xlim=(0, 0.6), title=f"What the teacher says at T = {temperature:g}")
+    left.invert_yaxis()
+    left.grid(axis="y", visible=False)
+    for (label, values), colour in zip(norms.items(), (COLOURS["random"], COLOURS["student"])):
+        right.plot(temperatures, values, "o-", ms=4, color=colour, label=label)
+    right.axvline(temperature, color="black", lw=1, ls=":")
+    right.set_xscale("log", base=2)
+    right.set_xticks(temperatures, [f"{one:g}" for one in temperatures])
+    right.set(xlabel="temperature T", ylabel="norm of the gradient", yscale="log",
+              title="How hard the loss pulls")
+    right.legend(fontsize=9)
+    return figure
+
+
+def layer_heat(panels: dict, chosen):
+    """A loss between every iteration (row) and every teacher layer (column): {title: (K, L) array}.
+
+    chosen: the teacher layer of each iteration, 1..L, framed; their losses add up in the title.
+    """
+    figure, axes = _axes(len(panels), width=9, height=1.7 + 0.42 * len(chosen), squeeze=False)
+    for axis, (title, table) in zip(axes[0], panels.items()):
+        axis.imshow(table, cmap="viridis_r", aspect="auto")
+        dark = (table.min() + table.max()) / 2
+        for (row, column), value in np.ndenumerate(table):
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=10,
+                      color="white" if value > dark else "black")
+        for row, layer in enumerate(chosen):
+            axis.add_patch(plt.Rectangle((layer - 1.48, row - 0.48), 0.96, 0.96, fill=False, lw=3.5,
+                                         ec=COLOURS["student"]))
+        total = sum(table[row, layer - 1] for row, layer in enumerate(chosen))
+        axis.set_xticks(range(table.shape[1]), range(1, table.shape[1] + 1))
+        axis.set_yticks(range(table.shape[0]), range(1, table.shape[0] + 1))
+        axis.set(xlabel="teacher layer", ylabel="iteration", title=f"{title}: sum {total:.2f}")
+        axis.grid(visible=False)
+    return figure
+
+
+def what_losses_see(alphas, curves: dict, alpha, weights, tokens):
+    """Left, each loss on the way from the teacher to noise; right, an attention map at `alpha` of the way.
+
+    curves: {label: (values at alphas, colour, line style)}, each as a share of its value for pure noise.
+    """
+    figure, (left, right) = _axes(2, width=9.4, height=4.3, width_ratios=(1.45, 1))
+    for label, (values, colour, style) in curves.items():
+        left.plot(alphas, values, style, color=colour, lw=2.2, label=label)
+        left.plot([alpha], np.interp([alpha], alphas, values), "o", color=colour, ms=8)
+    left.axvline(alpha, color="black", lw=1, ls=":")
+    left.set(xlabel="alpha: 0 is the teacher itself, 1 is noise", ylabel="loss, as a share of its value at 1",
+             title="What each loss sees", ylim=(-0.04, 1.06))
+    left.legend(fontsize=8.5, loc="upper left")
+    _map(right, weights, tokens, f"attention map at alpha = {alpha:g}", vmax=0.5)
+    return figure
+
+
+def term_shares(shares: dict):
+    """Stacked bars: {row: {term of equation 11: its share}}, each row adding up to 1."""
+    figure, axis = _axes(width=9, height=1.1 + 0.55 * len(shares))
+    left = np.zeros(len(shares))
+    for term in next(iter(shares.values())):
+        label, colour = TERMS[term]
+        widths = np.array([row[term] for row in shares.values()])
+        axis.barh(list(shares), widths, left=left, color=colour, label=label, height=0.62)
+        for place, (start, width) in enumerate(zip(left, widths)):
+            if width > 0.035:
+                axis.text(start + width / 2, place, f"{width:.0%}", ha="center", va="center", fontsize=9)
+        left += widths
+    axis.set(xlim=(0, 1), title="Who is heard: shares of equation 11's weighted terms")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.16), fontsize=9)
+    return figure
+
+
+def dropout_zeros(teacher, student, loss, tokens):
+    """Two maps after dropout (exact zeros in black) and the loss of each entry, in nats: (T, T) arrays."""
+    figure, axes = _axes(3, width=9.6, height=3.7)
+    titles = "teacher's map, dropped", "student's map, dropped"
+    for axis, weights, title in zip(axes, (teacher, student), titles):
+        colours = plt.get_cmap("Blues").copy()
+        colours.set_bad("black")
+        _map(axis, np.ma.masked_equal(weights, 0), tokens, title, cmap=colours, vmax=0.5)
+    image = _map(axes[2], loss, tokens, "loss of each entry (nats)", cmap="OrRd", vmax=3)
+    for axis in axes[1:]:
+        axis.set_yticks([])
+    figure.colorbar(image, ax=axes[2], shrink=0.8)
     return figure

@@ -102,13 +102,13 @@ def test_every_window_is_as_likely_to_be_drawn(tokenizer, tmp_path):
 def test_processes_and_batches_change_nothing(corpus, tokenizer, windows, tmp_path, how):
     folder = tmp_path / "another"
     other = build_windows(corpus, tokenizer, **SMALL, max_windows=5, keep_tails=True, cache_dir=folder, **how)
-    assert len(list(folder.iterdir())) == how.get("num_proc", 1)  # made anew, by so many processes
+    assert len(list(folder.glob("*.arrow"))) == how.get("num_proc", 1)  # made anew, by so many processes
     assert rows(other) == rows(windows)
 
 
 def test_a_second_call_tokenises_nothing(corpus, tokenizer, windows, tmp_path, monkeypatch):
     files = {file["filename"] for file in windows.cache_files}
-    assert files == set(map(str, tmp_path.iterdir()))  # memory-mapped, and nowhere else
+    assert files == set(map(str, tmp_path.glob("*.arrow")))  # memory-mapped, and nowhere else
     tokenizer("a call that pads and cuts changes a tokenizer's state", padding="max_length", truncation=True)
     monkeypatch.setattr("minialbert.corpus._Cutter.pieces", lambda *_: pytest.fail("tokenised again"))
     for num_proc in (None, 2):
@@ -259,7 +259,7 @@ def test_a_tokenizer_without_a_mask_or_a_limit(corpus, tokenizer):
 
 @pytest.mark.parametrize("arguments, message", [
     (dict(epochs=0), "epochs=0: use a whole number"), (dict(epochs=1.5), "epochs=1.5: use a whole number"),
-    (dict(probability=1.1), "probability=1.1 .* use 0 to 1"), (dict(seed=-1), "seed=-1: use 0 or more")])
+    (dict(probability=1.1), "probability=1.1 .* use 0 to 1"), (dict(seed=-1), "seed=-1: use 0 or more"), (dict(share=2), "share=2 .* use 0 to 1")])
 def test_masking_arguments_out_of_range(windows, tokenizer, arguments, message):
     with pytest.raises(CorpusError, match=message):
         MaskedWindows(windows, tokenizer, **arguments)
@@ -361,8 +361,8 @@ def test_torch_in_torch_out():
 
 # ------------------------------------------------------------------------------------------------ batches
 
-def test_every_epoch_has_every_window_once_in_an_order_of_its_own(windows):
-    data, count = MaskedWindows(windows, epochs=3), len(windows)
+def test_every_epoch_has_every_window_once_in_an_order_of_its_own(windows, tokenizer):
+    data, count = MaskedWindows(windows, tokenizer, epochs=3), len(windows)
     items = [data[n] for n in range(len(data))]
     assert len(items) == 3 * count and [item["epoch"] for item in items] == sorted([0, 1, 2] * count)
     orders = [[item["example"] for item in items[epoch * count:][:count]] for epoch in range(3)]
@@ -371,9 +371,9 @@ def test_every_epoch_has_every_window_once_in_an_order_of_its_own(windows):
     assert [data[n]["example"] for n in (2 * count, 0)] == [orders[2][0], orders[0][0]]  # asked backwards
 
 
-def test_a_shuffled_or_selected_set_of_windows(windows):
+def test_a_shuffled_or_selected_set_of_windows(windows, tokenizer):
     some = windows.shuffle(seed=0).select(range(7))
-    data = MaskedWindows(some, shuffle=False)
+    data = MaskedWindows(some, tokenizer, shuffle=False)
     assert [item["input_ids"].tolist() for item in data.__getitems__([6, 0, 0])] == [
         some[6]["input_ids"], some[0]["input_ids"], some[0]["input_ids"]]
 
@@ -421,3 +421,16 @@ def test_a_held_out_set_is_masked_the_same_every_time(windows, tokenizer):
     assert all(torch.equal(one["labels"], two["labels"]) for one, two in zip(first, second, strict=True))
     other = batches(MaskedWindows(windows, tokenizer, seed=8, shuffle=False))
     assert not torch.equal(first[0]["labels"], other[0]["labels"])
+
+
+def test_a_share_of_the_windows_is_masked():
+    ids = np.full((2000, 40), 50)
+    kwargs = dict(seed=3, epoch=0, examples=np.arange(2000), **VOCABULARY)
+    all_of_them = mask_tokens(ids, **kwargs)[1] != -100
+    quarter = mask_tokens(ids, **kwargs, share=0.25)[1] != -100
+    rows = quarter.any(1)
+    assert abs(rows.sum() - 500) < 5 * np.sqrt(2000 * 0.25 * 0.75)
+    assert (quarter[rows] == all_of_them[rows]).all()  # the others are left alone, these masked as ever
+    other = mask_tokens(ids, **{**kwargs, "epoch": 1}, share=0.25)[1] != -100
+    assert (other.any(1) != rows).any()
+    assert not (mask_tokens(ids, **kwargs, share=0.0)[1] != -100).any()
