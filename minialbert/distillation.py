@@ -255,6 +255,7 @@ def load_teacher(source):
     folder = sources.resolve_model(source)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()
     logging.set_verbosity_error()  # "newly initialised head": we look, and drop it
     try:
         model, info = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)

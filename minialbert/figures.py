@@ -16,9 +16,11 @@ STYLE = {"font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold", "axe
          "legend.frameon": False, "figure.facecolor": "white"}
 
 
+plt.rcParams.update(STYLE)
+
+
 def _axes(columns=1, width=7.5, height=3.4, **options):
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), **options)
+    figure, axes = plt.subplots(1, columns, figsize=(width, height), **options)
     plt.close(figure)  # shown once, where a notebook's cell ends with it
     return figure, axes
 
@@ -38,7 +40,7 @@ def parameter_bars(models: dict[str, dict[str, int]]):
     axis.set(xlabel="parameters (millions)", title="Where the parameters are", xlim=(0, left.max() * 1.16))
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    axis.legend(ncols=len(parts), loc="upper center", bbox_to_anchor=(0.5, -0.28 - 0.1 / len(models)), fontsize=9)
+    figure.legend(ncols=len(parts), loc="outside lower center", fontsize=9)
     return figure
 
 
@@ -195,12 +197,12 @@ def attention_lines(tokens: list[str], maps: dict, chosen=None):
     A line's strength is its weight; `chosen` places of tokens (queries, from 0) show their lines alone.
     """
     chosen = range(len(tokens)) if chosen is None else chosen
-    figure, axes = _axes(len(maps), width=4.4 * len(maps), height=0.8 + 0.27 * len(tokens), squeeze=False)
+    figure, axes = _axes(len(maps), width=4 * len(maps), height=0.7 + 0.24 * len(tokens), squeeze=False)
     for axis, (title, values) in zip(axes[0], maps.items()):
         colour = COLOURS["teacher" if "teacher" in title else "start" if "start" in title else "student"]
         for query in chosen:
-            for key, weight in enumerate(values[query]):
-                axis.plot([0, 1], [query, key], color=colour, alpha=float(np.clip(weight, 0, 1)), lw=1.6)
+            for key in np.flatnonzero(values[query] > 0.02):  # fainter ones cannot be seen
+                axis.plot([0, 1], [query, key], color=colour, alpha=min(values[query, key], 1), lw=1.6)
         for place, token in enumerate(tokens):
             weight = "bold" if len(chosen) < len(tokens) and place in chosen else "normal"
             axis.text(-0.04, place, token, ha="right", va="center", weight=weight)
@@ -315,8 +317,8 @@ def _successive(axis, curves: dict):
 
 
 def turned_adapters(values, references: dict, strength: float):
-    """Left the similarity of a model's states, its adapters turned to `strength`; right its neighbours' cosines
-    between those of the `references`, {name: [..]}."""
+    """Left the similarity of a model's states, its adapters turned to `strength`; right the cosines of
+    neighbouring states, beside those of the `references`, {name: [..]}."""
     figure, (left, right) = _axes(2, width=9, height=3.6, gridspec_kw={"width_ratios": [1, 1.5]})
     _similarity_map(left, values, f"adapters at {strength:.0%}", 0.3)
     _successive(right, references | {f"adapters at {strength:.0%}": np.diagonal(values, 1)})
@@ -325,12 +327,13 @@ def turned_adapters(values, references: dict, strength: float):
 
 
 def steps_to_rest(steps: dict):
-    """How far each application of a block moves its states: {name: [step / length of the states]}, log scale."""
+    """How far each visit of a block moves the states: {name: [step / length of the states]}, log scale."""
     figure, axis = _axes()
     colours = [COLOURS[name] for name in ("random", "teacher", "extra")]
     for (name, values), colour in zip(steps.items(), colours):
         axis.semilogy(range(1, len(values) + 1), values, "o-", markersize=4, color=colour, label=name)
-    axis.set(xlabel="iteration k", ylabel="step / length of the states", title="Every visit moves the states less")
+    axis.set(xlabel="iteration k", ylabel="step / length of the states",
+             title="How far each visit moves the states")
     axis.legend(fontsize=9)
     return figure
 
@@ -339,26 +342,26 @@ def parameters_against_rank(vocabulary: int, hidden: int, ranks):
     """V r + r d against the rank r, the full table V d, and where the two meet; `ranks` are marked."""
     figure, axis = _axes()
     line, full = np.arange(1, hidden + 1), vocabulary * hidden
-    axis.plot(line, line * (vocabulary + hidden) / 1e6, color=COLOURS["student"], label="factorised, V r + r d")
-    axis.axhline(full / 1e6, color=COLOURS["teacher"], linestyle="--", label="one table, V d")
+    axis.plot(line, line * (vocabulary + hidden) / 1e6, color=COLOURS["student"], label="factorised, Vr + rd")
+    axis.axhline(full / 1e6, color=COLOURS["teacher"], linestyle="--", label="one table, Vd")
     meet = full / (vocabulary + hidden)
     axis.axvline(meet, color=COLOURS["random"], linewidth=1)
     axis.text(meet - 8, 0.4, f"break-even, r = {meet:.1f}", rotation=90, ha="right", va="bottom", fontsize=9)
     for rank in ranks:
         count = rank * (vocabulary if rank == hidden else vocabulary + hidden) / 1e6
         axis.plot(rank, count, "o", color=COLOURS["extra"], markersize=9)
-        axis.annotate(f"r = {rank}: {count:.1f} M", (rank, count), (10, -13), textcoords="offset points",
-                      **({"ha": "right", "xytext": (-4, -16)} if rank == hidden else {}))
-    axis.set(xlabel="rank r", ylabel="parameters (millions)", title="What a word table costs", xlim=(0, hidden * 1.03),
-             ylim=(0, full * 1.1 / 1e6))
-    axis.legend(fontsize=9, loc="upper left")
+        axis.annotate(f"r = {rank}: {count:.1f} M", (rank, count), (10, -13) if rank < hidden else (0, 9),
+                      textcoords="offset points", ha="left" if rank < hidden else "right")
+    axis.set(xlabel="rank r", ylabel="parameters (millions)", title="What a word table costs",
+             xlim=(0, hidden * 1.03), ylim=(0, full * 1.2 / 1e6))
+    axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0, 0.84))
     return figure
 
 
 def kept_against_rank(ranks, kept: dict):
     """What a cut to a rank keeps: {what: [share at each rank]}, in per cent."""
     figure, axis = _axes()
-    colours = [COLOURS[name] for name in ("random", "student", "extra")]
+    colours = [COLOURS[name] for name in ("random", "extra", "student")]
     for (name, values), colour in zip(kept.items(), colours):
         axis.plot(ranks, 100 * np.asarray(values), "o-", markersize=4, color=colour, label=name)
     axis.set(xlabel="rank r", ylabel="kept (%)", title="What is left of the table", ylim=(0, 103))
@@ -367,7 +370,7 @@ def kept_against_rank(ranks, kept: dict):
 
 
 def rank_view(singular_values, rank: int, word: str, neighbours: list, full: list):
-    """Left the spectrum, cut at a rank; right a word's nearest words there, [(word, cosine)]: in colour those that
+    """Left the spectrum, cut at a rank; right a word's nearest words there, [(word, cosine)]: green those that
     are among `full`, its nearest words in the whole table."""
     figure, (left, right) = _axes(2, width=9, height=3.7, gridspec_kw={"width_ratios": [1.25, 1]})
     values = np.asarray(singular_values)
@@ -376,15 +379,16 @@ def rank_view(singular_values, rank: int, word: str, neighbours: list, full: lis
     left.fill_between(places[:rank], values[:rank], color=COLOURS["student"], alpha=0.75, linewidth=0)
     left.plot(places, values, color="black", linewidth=1)
     left.axvline(rank, color=COLOURS["student"])
-    left.set(xlabel="direction, strongest first", ylabel="singular value", ylim=(0, None), xlim=(0, len(values) + 1),
-             title=f"rank {rank}: {energy:.0%} of the squares")
+    left.set(xlabel="direction, strongest first", ylabel="singular value",
+             title=f"rank {rank}: {energy:.0%} of the squares", xlim=(0, len(values) + 1), ylim=(0, None))
+    known_words = sum(name in full for name, _ in neighbours)
     for place, (name, cosine) in enumerate(neighbours):
         known = name in full
         right.barh(place, cosine, color=COLOURS["extra" if known else "random"], height=0.75)
         right.text(0.02, place, name, va="center", color="white" if known else "black",
                    fontweight="bold" if known else "normal")
     right.set(xlabel="cosine at this rank", xlim=(0, 1), yticks=[],
-              title=f"nearest to “{word}”: {sum(name in full for name, _ in neighbours)} of {len(neighbours)} kept")
+              title=f"nearest to “{word}”: {known_words} of {len(neighbours)} kept")
     right.invert_yaxis()
     right.grid(axis="y", visible=False)
     return figure
@@ -460,7 +464,7 @@ def what_losses_see(alphas, curves: dict, alpha, weights, tokens):
     left.axvline(alpha, color="black", lw=1, ls=":")
     left.set(xlabel="alpha: 0 is the teacher itself, 1 is noise", ylabel="loss, as a share of its value at 1",
              title="What each loss sees", ylim=(-0.04, 1.06))
-    left.legend(fontsize=8.5, loc="upper left")
+    left.legend(fontsize=8.5, loc="upper left", frameon=True, framealpha=1, edgecolor="none")
     _map(right, weights, tokens, f"attention map at alpha = {alpha:g}", vmax=0.5)
     return figure
 
@@ -497,4 +501,98 @@ def dropout_zeros(teacher, student, loss, tokens):
     for axis in axes[1:]:
         axis.set_yticks([])
     figure.colorbar(image, ax=axes[2], shrink=0.8)
+    return figure
+
+
+# -- notebook 06
+
+MASKING = {"kept": ("as it was", "#FFFFFF"), "special": ("special, never asked", "#D9D9D9"),
+           "mask": ("[MASK]", COLOURS["student"]), "random": ("a random word piece", COLOURS["violet"]),
+           "unchanged": ("asked, yet unchanged", COLOURS["extra"])}
+
+
+def window_ruler(length: int, body: int, starts, drawn):
+    """An article's windows, one under the other, those drawn in colour; above, how often a place is seen.
+
+    length, body: word pieces of the article and of a window; starts, drawn: where windows begin.
+    """
+    with plt.rc_context(STYLE):
+        figure, (top, axis) = plt.subplots(2, figsize=(9, 4.6), sharex=True, height_ratios=(1, 2.6))
+    plt.close(figure)
+    for chosen, name, label in ((starts, "random", "all windows"), (drawn, "teacher", "drawn")):
+        edges = np.zeros(length + 1)
+        for start in chosen:
+            edges[start] += 1
+            edges[start + body] -= 1
+        top.step(np.arange(length), edges.cumsum()[:-1], color=COLOURS[name], label=label, where="post")
+    top.set(ylabel="times seen", yticks=range(4), ylim=(0, 3.2), title="The windows of one article")
+    top.legend(fontsize=9, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.45))
+    for row, start in enumerate(starts):
+        colour = COLOURS["teacher"] if start in drawn else "#CCCCCC"
+        axis.barh(row, body, left=start, height=0.8, color=colour)
+    axis.axvline(length, color="black", lw=1.2)
+    axis.set(xlabel="word pieces of the article (line: its end)", ylabel="window", xlim=(0, length * 1.01))
+    axis.invert_yaxis()
+    return figure
+
+
+def token_strip(tokens: list[str], kinds: list[str], width=104):
+    """Word pieces as coloured text, line by line; kinds: a key of MASKING for each."""
+    lines, column = [[]], 0
+    for token, kind in zip(tokens, kinds):
+        if column + len(token) > width:
+            lines, column = lines + [[]], 0
+        lines[-1].append((column, token, kind))
+        column += len(token) + 1.6
+    figure, axis = _axes(width=9.6, height=0.75 + 0.31 * len(lines))
+    for row, line in enumerate(lines):
+        for column, token, kind in line:
+            axis.text(column, row, token, family="monospace", fontsize=9.5, va="center",
+                      color="white" if kind in ("mask", "random", "unchanged") else "black",
+                      bbox={"boxstyle": "round,pad=0.2", "fc": MASKING[kind][1], "ec": "none"})
+    axis.set(xlim=(-1, width + 2), ylim=(len(lines) - 0.3, -0.8))
+    axis.axis("off")
+    handles = [plt.Rectangle((0, 0), 1, 1, fc=colour, ec="#999999", label=label)
+               for label, colour in MASKING.values()]
+    axis.legend(handles=handles, ncols=len(handles), fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def mask_raster(chosen, seen: dict):
+    """Left, which tokens (columns) of one window are asked in each epoch (rows); right, the share of tokens
+    asked at least once: {label: share after 1, 2, .. epochs}."""
+    figure, (left, right) = _axes(2, width=9.2, height=3.6, width_ratios=(1.5, 1))
+    left.imshow(chosen, cmap="Oranges", vmax=1.3, aspect="auto", interpolation="nearest")
+    left.set(xlabel="token of the window", ylabel="epoch", title="The masks of one window",
+             yticks=range(0, len(chosen), 5))
+    left.grid(visible=False)
+    for (label, shares), colour in zip(seen.items(), (COLOURS["student"], "black", COLOURS["random"])):
+        style = ":" if colour == "black" else "-"
+        right.plot(range(1, len(shares) + 1), shares, style, color=colour, label=label)
+    right.set(xlabel="epochs", ylim=(0, 1), title="Asked at least once")
+    right.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    right.legend(fontsize=8.5, loc="center right")
+    return figure
+
+
+def batch_prints(runs: dict, killed: int):
+    """Batches as squares coloured by their content: {way of masking: {run: [a number for each batch]}}; a line
+    where the run was killed. A cross marks a batch that differs from the first run's of its way of masking."""
+    rows = [(f"{way}: {run}", prints, next(iter(group.values())))
+            for way, group in runs.items() for run, prints in group.items()]
+    figure, axis = _axes(width=9, height=1.1 + 0.5 * len(rows))
+    for row, (_, prints, wanted) in enumerate(rows):
+        for column, value in enumerate(prints):
+            colour = plt.cm.turbo(value % 1009 / 1009)
+            axis.add_patch(plt.Rectangle((column, row - 0.4), 0.94, 0.8, fc=colour))
+            if value != wanted[column]:
+                axis.text(column + 0.47, row, "×", ha="center", va="center", fontsize=17, fontweight="bold")
+    batches = len(rows[0][1])
+    axis.axvline(killed - 0.03, color="black", lw=2)
+    axis.set_xticks(np.arange(batches) + 0.47, range(1, batches + 1))
+    axis.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    axis.set(xlim=(-0.1, batches), ylim=(len(rows) - 0.4, -0.6),
+             xlabel="batch (line: the run was killed here)",
+             title="Does a resumed run see what it would have seen?")
+    axis.grid(visible=False)
     return figure

@@ -7,6 +7,7 @@ Their student wraps the library's ALBERT, whose modules carry other names (`albe
 import json
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -152,7 +153,6 @@ def load_published(path_or_repo: str | Path, model_class, **config_overrides):
         raise CheckpointError(f"{folder} does not fit its own config.json: {'; '.join(wrong[:5])}"
                               f"{' ...' if len(wrong) > 5 else ''}. The checkpoint is damaged or another model's.")
     if fresh:
-        import warnings
         warnings.warn(f"the checkpoint has no {fresh[0].split('.')[0]}: it starts at random and must be trained.",
                       stacklevel=2)
     model.load_state_dict(weights, strict=not fresh)

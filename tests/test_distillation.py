@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import yaml
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
-from minialbert import MiniAlbertForMaskedLM, distillation
+from minialbert import MiniAlbertForMaskedLM, distillation, lab
 from minialbert.corpus import CorpusError
 from minialbert.distillation import (DistilArguments, DistillationError, Distiller, LossWeights, NotFiniteError,
                                      default_layer_map, distil, fit_mlm_head, last_checkpoint, load_teacher,
@@ -416,3 +416,9 @@ def test_a_corpus_that_cannot_be_used(files, tmp_path, lines, message):
     (tmp_path / "bad.jsonl").write_text("\n".join(lines))
     with pytest.raises(CorpusError, match=message):
         prepare(arguments(files, tmp_path / "run", corpus=str(tmp_path / "bad.jsonl")))
+
+
+def test_the_notebook_and_torchrun_take_the_same_parameters():
+    cell = lab.notebook_parameters(ROOT / "notebooks/07_distil.ipynb")
+    ours, theirs = ({field.name: field.type for field in fields(known)} for known in (DistilArguments, cell))
+    assert ours == theirs
