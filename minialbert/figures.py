@@ -415,7 +415,7 @@ def temperature_view(words, probabilities, temperature, temperatures, norms):
     """
     figure, (left, right) = _axes(2, width=9, height=3.6)
     left.barh(words, probabilities, color=COLOURS["teacher"], height=0.65)
-    left.set(xlabel="probability", xlim=(0, 0.6), title=f"What the teacher says at T = {temperature:g}")
+    left.set(xlabel="probability", xlim=(0, 0.6), title=f"What the teacher says at τ = {temperature:g}")
     left.invert_yaxis()
     left.grid(axis="y", visible=False)
     for (label, values), colour in zip(norms.items(), (COLOURS["random"], COLOURS["student"])):
@@ -423,7 +423,7 @@ def temperature_view(words, probabilities, temperature, temperatures, norms):
     right.axvline(temperature, color="black", lw=1, ls=":")
     right.set_xscale("log", base=2)
     right.set_xticks(temperatures, [f"{one:g}" for one in temperatures])
-    right.set(xlabel="temperature T", ylabel="norm of the gradient", yscale="log",
+    right.set(xlabel="temperature τ", ylabel="norm of the gradient", yscale="log",
               title="How hard the loss pulls")
     right.legend(fontsize=9)
     return figure

@@ -240,7 +240,7 @@ def move_each_slider(page, name):
             picture = panel.locator(".jp-OutputArea img")
             if not picture.count():
                 continue
-            slider.scroll_into_view_if_needed()
+            panel.evaluate("panel => panel.scrollIntoView({block: 'center'})")
             before = picture.first.get_attribute("src")
             at_end = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
             slider.press("ArrowLeft" if at_end else "ArrowRight")
@@ -265,7 +265,7 @@ def look_at_the_views(page, name):
     frames = page.locator("iframe[srcdoc]")
     assert frames.count() >= 2, "a head view and a model view"
     for number, element in enumerate(frames.all(), 1):
-        element.scroll_into_view_if_needed()
+        element.evaluate("frame => frame.scrollIntoView({block: 'center'})")
         frame, side = element.content_frame, "student"
         frame.locator("#teacher line").first.wait_for(state="attached")
         every = visible_lines(frame, side)
