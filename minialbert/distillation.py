@@ -395,6 +395,8 @@ def truncated_svd(table, rank):
     table = table.double()
     _, vectors = torch.linalg.eigh(table.T @ table)          # eigenvalues ascend
     directions = vectors.flip(1)[:, :rank].T                 # (r, d)
+    # an eigenvector's sign is the library's whim, and a LayerNorm at rank r sees it: make the largest entry positive
+    directions = directions * directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
     return (table @ directions.T).float(), directions.float()
 
 

@@ -329,7 +329,7 @@ def turned_adapters(values, references: dict, strength: float):
 def steps_to_rest(steps: dict):
     """How far each visit of a block moves the states: {name: [step / length of the states]}, log scale."""
     figure, axis = _axes()
-    colours = [COLOURS[name] for name in ("random", "teacher", "extra")]
+    colours = [COLOURS[name] for name in ("random", "extra", "teacher")]
     for (name, values), colour in zip(steps.items(), colours):
         axis.semilogy(range(1, len(values) + 1), values, "o-", markersize=4, color=colour, label=name)
     axis.set(xlabel="iteration k", ylabel="step / length of the states",
@@ -576,8 +576,8 @@ def mask_raster(chosen, seen: dict):
 
 
 def batch_prints(runs: dict, killed: int):
-    """Batches as squares coloured by their content: {way of masking: {run: [a number for each batch]}}; a line
-    where the run was killed. A cross marks a batch that differs from the first run's of its way of masking."""
+    """Batches as squares coloured by content: {way of masking: {run: [a number for each batch]}}; a line where
+    the run was killed. A cross marks a batch that differs from the same batch of the group's first run."""
     rows = [(f"{way}: {run}", prints, next(iter(group.values())))
             for way, group in runs.items() for run, prints in group.items()]
     figure, axis = _axes(width=9, height=1.1 + 0.5 * len(rows))

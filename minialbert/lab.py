@@ -521,7 +521,7 @@ def refresh(paths=()):
         options = {"resources": {"metadata": {"path": str(path.parent)}}, **_kernel_options()}
         try:
             with _own_kernel():
-                nbclient.NotebookClient(notebook, timeout=None, **options).execute()
+                nbclient.NotebookClient(notebook, timeout=7200, **options).execute()
         except (nbclient.exceptions.CellExecutionError, nbclient.exceptions.DeadKernelError) as error:
             print("failed")
             raise NotebookFailed(f"{path}: {error}") from None

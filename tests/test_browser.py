@@ -205,10 +205,11 @@ def jupyter(course):
             server.wait(30)
 
 
-RUN_ALL = """async () => {
+RUN_ALL = """async seconds => {
   const panel = window.jupyterapp.shell.currentWidget;
   await panel.sessionContext.ready;
-  await window.jupyterapp.commands.execute('notebook:run-all-cells');
+  const late = new Promise((_, reject) => setTimeout(() => reject('still running'), seconds * 1000));
+  await Promise.race([window.jupyterapp.commands.execute('notebook:run-all-cells'), late]);
   return panel.content.model.toJSON();
 }"""
 
@@ -218,7 +219,7 @@ def run_all(page, address):
     page.set_default_timeout(SECONDS * 1000)
     page.goto(address)
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.content?.model?.cells.length > 0")
-    notebook = page.evaluate(RUN_ALL)
+    notebook = page.evaluate(RUN_ALL, SECONDS)
     page.set_default_timeout(20_000)
     for cell in notebook["cells"]:
         raised = [output for output in cell.get("outputs", ()) if output["output_type"] == "error"]

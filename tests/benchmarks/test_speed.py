@@ -192,15 +192,14 @@ def test_inference_against_a_bert_of_six_layers(batch, tokens):
 @pytest.mark.skipif(not lab.bf16_is_fast(), reason="no fast bfloat16 on this processor")
 def test_bf16_trains_as_well_as_fp32(tmp_path):
     """The lab's run, a third of its steps, in both precisions, each evaluated in fp32."""
-    results = {}
+    setups = {}
     for precision in ("fp32", "bf16"):
-        setup = prepare(DistilArguments(
-            run_folder=str(tmp_path / precision), precision=precision, dropout=0.0, head_steps=0, output_weight=0.0,
-            steps=200, eval_steps=1000, save_steps=1000, heldout_windows=512))
-        distil(setup)
-        setup.teacher.float()
-        setup.arguments.precision = "fp32"
-        results[precision] = setup.evaluate()
+        setups[precision] = prepare(DistilArguments(
+            run_folder=str(tmp_path / precision), precision=precision, head_steps=0, output_weight=0.0,
+            attention_weight=1.0, steps=200, eval_steps=1000, save_steps=1000, heldout_windows=512))
+        distil(setups[precision])
+    judge = setups["fp32"]  # one teacher, in full precision, for both
+    results = {precision: judge.evaluate(setup.student) for precision, setup in setups.items()}
     print("\nheld-out after the same steps:")
     for name in ("hidden", "attention_row", "mlm"):
         ours, reference = results["bf16"][name], results["fp32"][name]
