@@ -49,7 +49,7 @@ def loss_curves(history: list[dict], iterations: int):
 
     Attention and hidden losses are shown per iteration (the log holds their sums over K = `iterations`).
     """
-    figure, (left, right) = _axes(2, width=9)
+    figure, (left, right) = _axes(2, width=9, height=3.9)
     train = [entry for entry in history if "loss" in entry]
     for term, (label, colour) in TERMS.items():
         points = [(entry["step"], entry[term]) for entry in train if term in entry]
@@ -58,7 +58,7 @@ def loss_curves(history: list[dict], iterations: int):
             per = iterations if term in ("attention", "hidden") else 1
             left.plot(steps, values / per, color=colour, label=label)
     left.set(xlabel="step", ylabel="loss (weights not applied)", yscale="log", title="Training")
-    left.legend(fontsize=8.5)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
     held_out = [entry for entry in history if "eval_hidden" in entry]
     names = {"eval_hidden": ("hidden states, 1 - cosine", COLOURS["student"]),
              "eval_attention_row": ("attention, KL of a row (nats)", COLOURS["extra"])}
@@ -87,7 +87,7 @@ def alignment_bars(models: dict[str, dict], layer_map: list[int]):
         axis.set_xticks(places, [f"iteration {k}\nlayer {layer}" for k, layer in enumerate(layer_map, 1)])
         axis.set(ylabel=f"{unit}, lower is closer", title=f"{title}, held-out text")
         axis.grid(axis="x", visible=False)
-    axes[0][0].legend(fontsize=9)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(models), fontsize=9)
     return figure
 
 

@@ -156,6 +156,8 @@ def parameters(known, namespace: dict, *also: str):
     Raises:
         ParameterError: also for a name papermill injected that nobody knows; papermill itself only warns.
     """
+    if "get_ipython" in namespace:
+        namespace["get_ipython"]().set_custom_exc((NameError,), _cell_order)
     names = _specification(known)
     given = {name: namespace[name] for name in names if name in namespace}
     injected = [source for source in namespace.get("In", ()) if source.partition("\n")[0] == "# Parameters"]
@@ -163,6 +165,13 @@ def parameters(known, namespace: dict, *also: str):
         given |= {name: None for name, *_ in _assignments(injected[-1]) if name not in (*given, *also)}
     values = check_parameters(given, known)
     return known(**values) if dataclasses.is_dataclass(known) else values
+
+
+def _cell_order(shell, kind, error, trace, tb_offset=None):
+    """A NameError in a notebook is nearly always a cell run before the ones above it: say what to run."""
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+    print(f"{error}. Was a cell above left out? Choose Run > Run All Above Selected Cell, then run this one again.",
+          file=sys.stderr)
 
 
 def notebook_parameters(notebook) -> type:

@@ -238,9 +238,10 @@ def test_a_notebook_keeps_no_foreign_javascript(maps):
 def test_pictures_show_what_they_are_given(maps):
     lines = figures.attention_lines(maps.tokens, {"student": maps.student[0, 0], "teacher": maps.teacher[0, 0]},
                                     chosen=[2, 5])
-    size = len(maps.tokens)
-    assert [len(axis.lines) for axis in lines.axes] == [2 * size, 2 * size]
-    assert lines.axes[1].lines[0].get_alpha() == pytest.approx(maps.teacher[0, 0, 2, 0])
+    shown = [one[0, 0, [2, 5]] for one in (maps.student, maps.teacher)]
+    shown = [weights[weights > 0.02] for weights in shown]  # fainter ones are not drawn
+    for axis, weights in zip(lines.axes, shown):
+        assert [line.get_alpha() for line in axis.lines] == pytest.approx(weights) and len(weights) > 5
     grid = figures.attention_grid(maps.student, maps.teacher, maps.layer_map, heads=[1, 3])
     assert len(grid.axes[0].images) == 2 * 2 * 2
     assert [label.get_text() for label in grid.axes[0].get_yticklabels()] == [

@@ -311,12 +311,12 @@ def environment():
 
 
 def test_killed_three_times_and_resumed_is_bit_identical(files, tmp_path):
-    run = arguments(files, tmp_path / "whole", steps=14, dropout=0.3, gradient_accumulation_steps=2)
-    distil(prepare(run))
+    run = arguments(files, tmp_path, steps=14, dropout=0.3, gradient_accumulation_steps=2)
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
-    file = run_file(replace(run, run_folder=str(tmp_path / "killed")), tmp_path / "run.yaml")
-    for kill_at in (3, 8, 11, -1):  # between checkpoints, just before one is written, and once left alone
+    # between checkpoints, just before one is written, and the last time left alone
+    for name, kill_at in [("whole", -1), ("killed", 3), ("killed", 8), ("killed", 11), ("killed", -1)]:
+        file = run_file(replace(run, run_folder=str(tmp_path / name)), tmp_path / "run.yaml")
         result = subprocess.run([sys.executable, driver, file, str(kill_at)], env=environment(), capture_output=True,
                                 text=True)
         assert result.returncode == (-signal.SIGKILL if kill_at > 0 else 0), result.stderr[-2000:]

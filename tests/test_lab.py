@@ -372,3 +372,15 @@ def test_papermill_cannot_inject_what_a_notebook_does_not_know(tmp_path):
         [sys.executable, "-m", "papermill", str(path), str(tmp_path / "out.ipynb"), "-p", "rat", "1"],
         capture_output=True, text=True)
     assert result.returncode != 0 and "did you mean 'rate'" in result.stderr
+
+
+def test_a_cell_run_out_of_order_says_what_to_run():
+    import nbclient
+    notebook = new_notebook(cells=[
+        new_code_cell(source) for source in (
+            "from minialbert import lab\n_ = lab.parameters({}, globals())", "print(made_above + 1)", "print(2)")])
+    nbclient.NotebookClient(notebook, allow_errors=True, timeout=60).execute()
+    error, hint = notebook.cells[1].outputs
+    assert error["ename"] == "NameError"
+    assert "'made_above' is not defined" in hint["text"] and "Run All Above Selected Cell" in hint["text"]
+    assert notebook.cells[2].outputs[0]["text"] == "2\n"
