@@ -6,6 +6,7 @@ every layer of both models, logits at all positions, masked_select. The C librar
 back to the kernel is restored for it ("plain") and lifted ("plain, memory kept"), since lifting it is part of ours.
 """
 
+import copy
 import ctypes
 import time
 from statistics import median
@@ -127,13 +128,14 @@ def _timed_call(call):
 def test_the_distillation_step(size):
     teacher, student, inputs, labels = models(size)
     _, _, batch, tokens = SIZES[size]
-    eager, half = BertForMaskedLM(teacher.config).eval(), BertForMaskedLM(teacher.config).eval()
+    # a configuration each: a distiller switches its teacher's attention, and would switch theirs
+    eager, half = (BertForMaskedLM(copy.deepcopy(teacher.config)).eval() for _ in range(2))
     eager.load_state_dict(teacher.state_dict())
     eager.set_attn_implementation("eager")
     half.load_state_dict(teacher.state_dict())
     copies = []
     for _ in range(4):
-        copies.append(MiniAlbertForMaskedLM(student.config))
+        copies.append(MiniAlbertForMaskedLM(copy.deepcopy(student.config)))
         copies[-1].load_state_dict(student.state_dict())
     ours, mixed = Distiller(copies[2], teacher), Distiller(copies[3], half.bfloat16())
 
