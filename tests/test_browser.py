@@ -143,9 +143,10 @@ def test_model_views_act_together(page, maps):
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """A copy of the notebooks beside the checkout's runs; without a distilled student an undistilled one."""
+    """A copy of the notebooks beside the checkout's figures and runs; without a distilled student an undistilled one."""
     folder = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    (folder / "figures").symlink_to(ROOT / "figures")
     student = folder / "runs/07_distil/student"
     student.parent.mkdir(parents=True)
     made = [path for path in (ROOT / "runs/07_distil/student", ROOT / "runs/lab/student") if path.exists()]
