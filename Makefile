@@ -11,7 +11,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: $(INSTALLED) ## distil a student here, on 2 cores, offline after the first fetch: runs/lab
-	$(PYTHON) -m minialbert.lab run notebooks/07_distil.ipynb \
+	$(PYTHON) -m minialbert.batch run notebooks/07_distil.ipynb \
 	  --parameters notebooks/params/lab/distil.yaml --to runs/lab
 
 test: $(INSTALLED) ## run every test: unit, conformance, and each notebook compared with its committed outputs
@@ -22,7 +22,7 @@ lab: $(INSTALLED) ## open the course in JupyterLab; OPTIONS="--no-browser --allo
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(OPTIONS)
 
 refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b.ipynb" for some
-	$(PYTHON) -m minialbert.lab refresh $(NOTEBOOKS)
+	$(PYTHON) -m minialbert.batch refresh $(NOTEBOOKS)
 
 bench: $(INSTALLED) ## time what matters; slow, not part of the tests
 	$(PYTHON) -m pytest tests/benchmarks -s

@@ -18,23 +18,21 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
-from tqdm import tqdm
-from transformers import (AttentionInterface, AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainerCallback,
-                          TrainingArguments, set_seed)
+from transformers import AttentionInterface, AutoModelForMaskedLM, AutoTokenizer, set_seed
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-from transformers.trainer_callback import PrinterCallback
 from transformers.utils import ModelOutput, logging
 
 from . import corpus, lab, sources
 from .configuration import MiniAlbertConfig
 from .losses import REDUCTIONS, attention_loss, hidden_loss, mlm_loss, output_loss, prediction_losses
 from .modeling import MiniAlbertForMaskedLM, eager_attention
+from .training import CarefulTrainer, NotFiniteError, TrainingError, last_checkpoint, training_arguments, use_bf16
 
 TERMS = ("mlm", "attention", "hidden", "output", "embedding")
 
 
-class DistillationError(ValueError):
+class DistillationError(TrainingError):
     """A teacher, a student and a set of choices that do not fit each other; the message names the fix."""
 
 
@@ -307,8 +305,8 @@ def fit_mlm_head(base_model, dataset, *, folder, steps=300, batch_size=32, learn
     model = AutoModelForMaskedLM.from_config(config)
     setattr(model, model.base_model_prefix, base_model)
     model.tie_weights()
-    arguments = _training_arguments(folder, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-                                    bf16=bf16, warmup_steps=steps // 10, save_strategy="no")
+    arguments = training_arguments(folder, max_steps=steps, batch_size=batch_size, learning_rate=learning_rate,
+                                   seed=seed, bf16=bf16, warmup_steps=steps // 10, save_strategy="no")
     trainer = DistillationTrainer(_HeadFitter(model, train_encoder), arguments, dataset,
                                   description="masked-LM head")
     trainer.train()
@@ -487,82 +485,29 @@ class DistilArguments:
 
     @property
     def bf16(self) -> bool:
-        """Whether matrix products run in bfloat16.
-
-        Raises:
-            DistillationError: for an unknown precision.
-        """
-        choices = {"auto": None, "bf16": True, "fp32": False}
-        if self.precision not in choices:
-            raise DistillationError(f"unknown precision '{self.precision}': choose one of {', '.join(choices)}.")
-        return lab.bf16_is_fast() if choices[self.precision] is None else choices[self.precision]
+        """Whether matrix products run in bfloat16."""
+        return use_bf16(self.precision)
 
 
-def _training_arguments(folder, *, steps, batch_size, learning_rate, seed, bf16=None, **choices):
-    return TrainingArguments(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=batch_size, learning_rate=learning_rate,
-        seed=seed, bf16=lab.bf16_is_fast() if bf16 is None else bf16, use_cpu=not torch.cuda.is_available(),
-        lr_scheduler_type="linear", report_to="none", remove_unused_columns=False, disable_tqdm=True,
-        logging_nan_inf_filter=False, label_names=["labels"], dataloader_pin_memory=torch.cuda.is_available(),
-        **{"logging_strategy": "steps", "logging_steps": 20, **choices})
-
-
-class Progress(TrainerCallback):
-    """One bar for the whole run: steps, loss, time left. Plain text, so that logs and notebooks show the same."""
-
-    def __init__(self, description):
-        self.description, self.bar = description, None
-
-    def on_train_begin(self, args, state, control, **_):
-        if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.description, unit="step",
-                            mininterval=5, dynamic_ncols=False, ncols=100)
-
-    def on_step_end(self, args, state, control, **_):
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(self, args, state, control, logs=None, **_):
-        if self.bar is not None and "loss" in (logs or {}):
-            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
-
-    def on_train_end(self, args, state, control, **_):
-        if self.bar is not None:
-            self.bar.close()
-
-
-class DistillationTrainer(Trainer):
-    """The library's trainer for a Distiller: saves the student alone, logs each term, stops at a NaN.
+class DistillationTrainer(CarefulTrainer):
+    """Trains a Distiller: logs each term of equation 11 and saves the student alone.
 
     The training set is unrolled over epochs and already shuffled (`corpus.MaskedWindows`), so it is read in order:
     a resumed run sees the batches and masks it would have seen.
     """
 
     def __init__(self, distiller, arguments, dataset, *, tokenizer=None, evaluate=None, description="distilling"):
-        super().__init__(distiller, arguments, data_collator=dataset.collate, train_dataset=dataset,
-                         eval_dataset=dataset if evaluate else None, processing_class=tokenizer,
-                         callbacks=[Progress(description)])
-        self.remove_callback(PrinterCallback)
-        self.measure = evaluate
+        super().__init__(distiller, arguments, dataset, dataset.collate, tokenizer=tokenizer, evaluate=evaluate,
+                         description=description)
         self.sums, self.count = {}, 0
 
     def _get_train_sampler(self, train_dataset=None):
         return SequentialSampler(self.train_dataset)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        output = model(**inputs)
-        if not torch.isfinite(output.loss):
-            raise NotFiniteError(
-                f"the loss is {output.loss.item()} at step {self.state.global_step + 1}. {self._last_checkpoint()} "
-                "Lower learning_rate, lengthen warmup_steps, or set precision to 'fp32', and run again.")
+    def record(self, output):
         for name, value in output.terms.items():
             self.sums[name] = self.sums.get(name, 0) + value
         self.count += 1
-        return (output.loss, output) if return_outputs else output.loss
-
-    def _last_checkpoint(self):
-        last = last_checkpoint(self.args.output_dir)
-        return f"The last good checkpoint is kept: {last}." if last else "There is no checkpoint before it."
 
     def log(self, logs, start_time=None):
         if "loss" in logs and self.count:
@@ -573,41 +518,9 @@ class DistillationTrainer(Trainer):
             self.sums, self.count = {}, 0
         super().log(logs, start_time)
 
-    def evaluate(self, *_, metric_key_prefix="eval", **__):
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
-        self.log({name: value for name, value in metrics.items() if not isinstance(value, list)})
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def _save(self, output_dir=None, state_dict=None):
-        student = self.model.student
-        broken = [name for name, p in student.named_parameters() if not torch.isfinite(p).all()]
-        if broken:
-            raise NotFiniteError(f"{broken[0]} is not finite after step {self.state.global_step}: nothing was saved. "
-                                 f"{self._last_checkpoint()} Lower learning_rate and run again.")
-        student.save_pretrained(output_dir)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(output_dir)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        saved = type(self.model.student).from_pretrained(resume_from_checkpoint)
-        self.model.student.load_state_dict(saved.state_dict())
-
-
-class NotFiniteError(FloatingPointError):
-    """A loss or a weight became NaN or infinite; training stopped and the last good checkpoint is kept."""
-
-
-def last_checkpoint(folder) -> Path | None:
-    """The newest complete checkpoint of a run: one whose trainer state, written last, can be read."""
-    found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf8"))
-            return path
-        except (OSError, json.JSONDecodeError):  # killed while it was written
-            continue
-    return None
+    @property
+    def kept(self):
+        return self.model.student
 
 
 @torch.no_grad()
@@ -741,8 +654,8 @@ def distil(setup: Setup, resume: bool = True) -> Path:
         NotFiniteError: at a NaN or infinite loss.
     """
     a, folder = setup.arguments, Path(setup.arguments.run_folder)
-    arguments = _training_arguments(
-        folder / "checkpoints", steps=a.steps, batch_size=a.batch_size, learning_rate=a.learning_rate, seed=a.seed,
+    arguments = training_arguments(
+        folder / "checkpoints", max_steps=a.steps, batch_size=a.batch_size, learning_rate=a.learning_rate, seed=a.seed,
         bf16=a.bf16, warmup_steps=a.warmup_steps, weight_decay=a.weight_decay, max_grad_norm=a.max_grad_norm,
         gradient_accumulation_steps=a.gradient_accumulation_steps, dataloader_num_workers=a.num_workers,
         logging_steps=a.logging_steps, eval_strategy="steps", eval_steps=a.eval_steps, save_strategy="steps",
@@ -764,7 +677,12 @@ def distil(setup: Setup, resume: bool = True) -> Path:
 
 
 def _same_arguments(path, arguments, resumed):
-    """Keeps a run's arguments beside it; refuses to resume a run that was started with others."""
+    """Keeps a run's arguments beside it; refuses to resume a run that was started with others.
+
+    Raises:
+        DistillationError: naming what changed.
+    """
+    path = Path(path)
     ours = {name: value for name, value in asdict(arguments).items() if name != "run_folder"}
     if resumed and path.exists():
         theirs = json.loads(path.read_text(encoding="utf8"))
@@ -772,7 +690,7 @@ def _same_arguments(path, arguments, resumed):
                    if theirs.get(name) != value]
         if changed:
             raise DistillationError(f"{resumed} belongs to a run with other arguments ({'; '.join(changed)}): choose "
-                                    f"another run_folder, or delete {path.parent} to start anew.")
+                                f"another run_folder, or delete {path.parent} to start anew.")
     lab.write_json(path, ours)
 
 
@@ -785,7 +703,7 @@ def main(argv=None):
         arguments = DistilArguments(**lab.read_parameters(argv[0], DistilArguments))
         setup = prepare(arguments)
         folder = distil(setup)
-    except (lab.ParameterError, sources.SourceError, corpus.CorpusError, DistillationError, NotFiniteError) as error:
+    except (lab.ParameterError, sources.SourceError, corpus.CorpusError, TrainingError, NotFiniteError) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
     if int(os.environ.get("RANK", 0)) == 0:
         metrics = setup.evaluate()

@@ -596,3 +596,91 @@ def batch_prints(runs: dict, killed: int):
              title="Does a resumed run see what it would have seen?")
     axis.grid(visible=False)
     return figure
+
+
+# -- notebook 13
+
+MODELS = {"BERT-base": COLOURS["teacher"], "DistilBERT": "black", "MobileBERT": COLOURS["sky"],
+          "ALBERT-base": COLOURS["start"], "MiniALBERT": COLOURS["student"]}
+
+
+def _of_model(name):
+    """A model's colour, and whether it has adapters."""
+    return next(colour for start, colour in MODELS.items() if name.startswith(start)), "adapters" in name
+
+
+def size_against_latency(models: dict):
+    """Time against size: {model: (millions of parameters, time in DistilBERT's, least, most)}."""
+    figure, axis = _axes(width=8.2, height=4.3)
+    axis.axhline(1, color="black", lw=1, ls=":")
+    for name, (millions, ratio, least, most) in models.items():
+        colour, adapters = _of_model(name)
+        filled = adapters or not name.startswith("MiniALBERT")
+        axis.errorbar(millions, ratio, yerr=[[ratio - least], [most - ratio]], fmt="o", ms=9, color=colour,
+                      mfc=colour if filled else "white", mew=1.8, capsize=3, zorder=3)
+        if not name.startswith("MiniALBERT"):
+            axis.annotate(name, (millions, ratio), (0, 12), textcoords="offset points", ha="center")
+        elif adapters:
+            rank = name.removeprefix("MiniALBERT ").partition(" ")[0]
+            axis.annotate(f"rank {rank}", (millions, 1), (-4, -22), textcoords="offset points", ha="center")
+    for label, face in (("MiniALBERT, no adapters", "white"), ("MiniALBERT, adapters", COLOURS["student"])):
+        axis.plot([], [], "o", ms=9, mew=1.8, color=COLOURS["student"], mfc=face, label=label)
+    axis.set(xscale="log", xlim=(8, 150), ylim=(0, 1.25 * max(most for *_, most in models.values())),
+             xlabel="parameters (millions, logarithmic)", ylabel="time of a forward pass,\nDistilBERT = 1",
+             title="Smaller is not faster")
+    axis.set_xticks([10, 20, 30, 50, 70, 110], labels=["10", "20", "30", "50", "70", "110"])
+    axis.minorticks_off()
+    axis.legend(loc="upper left", bbox_to_anchor=(0.22, 1), fontsize=9)
+    return figure
+
+
+def ratio_lines(panels: dict):
+    """Times as multiples of DistilBERT's: {panel: {model: [(tokens, ratio, least, most), ..]}}."""
+    figure, axes = _axes(len(panels), width=9.2, height=4, squeeze=False, sharey=True)
+    for axis, (title, models) in zip(axes[0], panels.items()):
+        axis.axhline(1, color="black", lw=1, ls=":")
+        for name, points in models.items():
+            (tokens, ratio, least, most), (colour, adapters) = np.array(points).T, _of_model(name)
+            dashed = name.startswith("MiniALBERT") and not adapters
+            axis.plot(tokens, ratio, "o--" if dashed else "o-", color=colour, ms=4, label=name)
+            axis.fill_between(tokens, least, most, color=colour, alpha=0.15, lw=0)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(tokens, [f"{length:.0f}" for length in tokens])
+        axis.set(xlabel="tokens in a sentence", title=title)
+    axes[0][0].set(ylabel="time, DistilBERT = 1", ylim=(0, None))
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def scaling(panels: dict):
+    """Measured times beside predicted ones: {panel: (axis label, [(value, ms, predicted ms), ..])}."""
+    figure, axes = _axes(len(panels), width=9.6, height=3.5, squeeze=False)
+    for axis, (title, (label, points)) in zip(axes[0], panels.items()):
+        values, measured, predicted = np.array(points).T
+        axis.plot(values, predicted, "--", color=COLOURS["random"], label="by the operation count")
+        axis.plot(values, measured, "o", color=COLOURS["student"], label="measured")
+        axis.set(xlabel=label, ylabel="ms", title=title, xlim=(0, None), ylim=(0, None))
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def stacked_bars(rows: dict, unit: str, title: str, shares=False):
+    """{row: {part: number}}; colours follow the parts' order. Shares are written in, in percent."""
+    figure, axis = _axes(width=8.6, height=1.5 + 0.42 * len(rows))
+    names = list(dict.fromkeys(part for parts in rows.values() for part in parts))
+    palette = [COLOURS[name] for name in ("sky", "teacher", "extra", "student", "start", "violet", "random")]
+    left = np.zeros(len(rows))
+    for name, colour in zip(names, palette):
+        widths = np.array([parts.get(name, 0) for parts in rows.values()])
+        axis.barh(list(rows), widths, left=left, color=colour, label=name, height=0.66)
+        for place, (start, width) in enumerate(zip(left, widths)):
+            if shares and width > 0.035:
+                axis.text(start + width / 2, place, f"{width:.0%}", ha="center", va="center", fontsize=9)
+        left += widths
+    axis.set(xlabel=unit, title=title, xlim=(0, 1 if shares else None))
+    if shares:
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    figure.legend(ncols=4, loc="outside lower center", fontsize=9)
+    return figure

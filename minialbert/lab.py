@@ -1,8 +1,6 @@
 """What a notebook needs besides its subject: checked parameters, a run's folder and manifest, exercise
-checks and an environment check; and notebooks run by parameters or refreshed in place.
+checks, an environment check, and its own text in one form.
 
-    python -m minialbert.lab run NOTEBOOK --parameters FILE.yaml --to FOLDER
-    python -m minialbert.lab refresh [NOTEBOOK ...]
     python -m minialbert.lab environment
 """
 
@@ -15,7 +13,6 @@ import importlib.metadata
 import inspect
 import itertools
 import json
-import logging
 import math
 import os
 import platform
@@ -28,7 +25,7 @@ import time
 import traceback
 import types
 import typing
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -104,7 +101,8 @@ def check_parameters(given: dict, known) -> dict:
     return values
 
 
-def _read_mapping(path) -> dict:
+def read_mapping(path) -> dict:
+    """A YAML file of 'name: value', not yet checked; ParameterError if it is missing or something else."""
     import yaml
 
     path = Path(path)
@@ -128,7 +126,7 @@ def read_parameters(path, known) -> dict:
     Raises:
         ParameterError: naming the file (or the nearest one there is) and, for bad YAML, the line.
     """
-    given = _read_mapping(path)
+    given = read_mapping(path)
     try:
         return check_parameters(given, known)
     except ParameterError as error:
@@ -236,16 +234,18 @@ def keep_freed_memory():
             mallopt(option, value)
 
 
-def _machine() -> dict:
-    import torch
-
+def _machine(here=True) -> dict:
     processor = platform.processor() or platform.machine()
     with suppress(OSError):
         if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M):
             processor = found[1]
+    machine = {"processor": processor, "cores": os.cpu_count()}
+    if not here:  # to ask for the GPU's name is to take hold of the GPU
+        return machine
+    import torch
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"processor": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "bf16": bf16_is_fast(), "gpu": gpu}
+    return machine | {"threads": torch.get_num_threads(), "bf16": bf16_is_fast(), "gpu": gpu}
 
 
 def _commit() -> str | None:
@@ -262,21 +262,21 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
 
 
-def _plain(value):
+def plain(value):
     """What JSON can hold of numbers, arrays, tensors, dataclasses and paths; nan and inf become text."""
     if dataclasses.is_dataclass(value):
         value = dataclasses.asdict(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     finite = isinstance(value, float) and math.isfinite(value)
     return value if finite or isinstance(value, (bool, int, str, types.NoneType)) else str(value)
 
 
-def _write(path: Path, text: str):
+def write_text(path: Path, text: str):
     """Whole or not at all: a reader, or a kill, never sees half a file."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(text, encoding="utf8")
@@ -286,7 +286,7 @@ def _write(path: Path, text: str):
 def write_json(path, content):
     """Writes JSON whole or not at all; content may hold numpy and torch values, paths and dataclasses."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _write(Path(path), json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
+    write_text(Path(path), json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n")
 
 
 class Run:
@@ -297,17 +297,18 @@ class Run:
 
     The manifest holds status (running, done, failed), command, parameters, seed, versions, commit ('+': with
     changes), machine, start (UTC), seconds, the peak memory of this process and its GPU (MB), metrics, error.
+    With `here` false another process does the work: nothing is told of this one's threads and GPU.
     """
 
-    def __init__(self, folder, parameters=None, seed=None):
+    def __init__(self, folder, parameters=None, seed=None, here=True):
         self.folder, self._start = Path(folder), time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
         packages = ("minialbert", "torch", "transformers", "tokenizers", "datasets", "numpy")
         self.manifest = {}
         versions = {"python": platform.python_version()} | {name: _version(name) for name in packages}
         self._save(status="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                   command=shlex.join(sys.argv), parameters=_plain(parameters or {}), seed=seed,
-                   versions=versions, commit=_commit(), machine=_machine())
+                   command=shlex.join(sys.argv), parameters=plain(parameters or {}), seed=seed,
+                   versions=versions, commit=_commit(), machine=_machine(here))
 
     def path(self, name) -> Path:
         """A file's place in the run's folder."""
@@ -328,7 +329,7 @@ class Run:
         gpu_peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         self._save(status=status, seconds=round(time.perf_counter() - self._start, 1),
                    peak_memory_mb=round(peak / unit), peak_gpu_memory_mb=round(gpu_peak / 2**20),
-                   metrics=_plain(metrics or {}), **entries)
+                   metrics=plain(metrics or {}), **entries)
 
     def __enter__(self):
         return self
@@ -428,11 +429,7 @@ def print_environment(versions=True) -> bool:
     return not failed
 
 
-# ---- notebooks, refreshed in place or run by parameters
-
-class NotebookFailed(RuntimeError):
-    """A cell raised or the kernel died; the message says which, why, and where the executed notebook lies."""
-
+# ---- notebooks, read and written
 
 def _tags(cell) -> list:
     return cell.metadata.get("tags", [])
@@ -492,153 +489,12 @@ def canonical(notebook) -> str:
     return nbformat.writes(nbformat.from_dict(notebook)) + "\n"
 
 
-def _kernel_options() -> dict:
-    """How both runners below start a kernel: encrypted, for one that is not prints a warning."""
-    from traitlets.config import Config
-
-    return {"kernel_name": "python3", "config": Config(KernelManager={"transport_encryption": "auto"})}
-
-
-@contextmanager
-def _own_kernel():
-    """Kernels run this very Python, whatever "python3" kernel the user has, and draw into the notebook."""
-    before = dict(os.environ)
-    own = os.path.join(sys.prefix, "share", "jupyter")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [own, before.get("JUPYTER_PATH")]))
-    os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def refresh(paths=()):
-    """Runs notebooks, by default all, in their own folders and writes them back in canonical form.
-
-    Raises:
-        NotebookFailed: a cell without the tag `raises-exception` raised; that file is left as it was.
-    """
-    import nbclient
-
-    for path in map(Path, paths or sorted((ROOT / "notebooks").glob("*.ipynb"))):
-        start, notebook = time.perf_counter(), read_notebook(path)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        print(f"{path.name:<40}", end="", flush=True)
-        options = {"resources": {"metadata": {"path": str(path.parent)}}, **_kernel_options()}
-        try:
-            with _own_kernel():
-                nbclient.NotebookClient(notebook, timeout=7200, **options).execute()
-        except (nbclient.exceptions.CellExecutionError, nbclient.exceptions.DeadKernelError) as error:
-            print("failed")
-            raise NotebookFailed(f"{path}: {error}") from None
-        _write(path, canonical(notebook))
-        print(f"{time.perf_counter() - start:7.1f} s", flush=True)
-
-
-def _explain(error) -> str:
-    """Of a papermill error: which cell, its first lines, the traceback's last."""
-    lines = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)).splitlines()
-    return "\n".join([f"cell {error.cell_index + 1}, In [{error.exec_count}], raised {error.ename}:", "",
-                      *(f"    {line}" for line in error.source.splitlines()[:6]), "", *lines[-8:]])
-
-
-def _forgive_expected(output: Path, error):
-    """Papermill takes an exception in a cell tagged `raises-exception` for a failure; only others are."""
-    notebook = read_notebook(output)
-    for cell in notebook.cells:
-        raised = any(one.output_type == "error" for one in cell.get("outputs", ()))
-        if raised and "raises-exception" not in _tags(cell):
-            raise NotebookFailed(f"{_explain(error)}\n\nThe executed notebook: {output}") from None
-    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in _tags(cell)]
-    _write(output, canonical(notebook))
-
-
-def run_notebook(notebook, parameters, to) -> Path:
-    """Runs a notebook in its own folder, by papermill; returns the executed copy.
-
-    Args:
-        notebook: its file.
-        parameters: {name: value} or a YAML file, checked against the `parameters` cell before the start.
-        to: the folder for the executed notebook and log.txt, made if need be; the notebook gets it as its
-            parameter `run_folder`, if it has one.
-
-    Raises:
-        ParameterError: unknown or mistyped parameters, or no such file.
-        NotebookFailed: a cell without the tag `raises-exception` raised, or the kernel died.
-    """
-    import nbclient
-    import papermill
-    from tqdm.contrib import DummyTqdmFile
-
-    notebook, folder = Path(notebook).resolve(), Path(to).resolve()
-    if not notebook.is_file():
-        raise ParameterError(f"no notebook {notebook}")
-    given = dict(parameters) if isinstance(parameters, dict) else _read_mapping(parameters)
-    known = notebook_parameters(notebook)
-    if "run_folder" in _specification(known):
-        given["run_folder"] = str(folder)
-    check_parameters(given, known)
-    folder.mkdir(parents=True, exist_ok=True)
-    output, watched = folder / notebook.name, sys.stderr.isatty()
-    log, file = logging.getLogger("papermill"), logging.FileHandler(folder / "log.txt", "w", encoding="utf8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    file.addFilter(lambda record: "unknown parameter" not in record.msg)  # it cannot read `x: int | None = 1`
-    log.addHandler(file)
-    log.setLevel(logging.INFO)
-    try:
-        with _own_kernel():
-            papermill.execute_notebook(
-                str(notebook), str(output), given, cwd=str(notebook.parent), **_kernel_options(),
-                progress_bar=watched, log_output=True, stderr_file=sys.stderr,
-                stdout_file=DummyTqdmFile(sys.stdout) if watched else sys.stdout)
-    except papermill.PapermillExecutionError as error:
-        _forgive_expected(output, error)
-    except nbclient.exceptions.DeadKernelError:
-        raise NotebookFailed("the kernel died, most often for want of memory: try a smaller batch\n\n"
-                             f"The executed notebook: {output}") from None
-    finally:
-        log.removeHandler(file)
-        file.close()
-    return output
-
-
-def _run_and_report(arguments):
-    import yaml
-
-    given = _read_mapping(arguments.parameters) if arguments.parameters else {}
-    given |= {name: yaml.safe_load(value) for name, value in arguments.p}
-    start = time.perf_counter()
-    output = run_notebook(arguments.notebook, given, arguments.to)
-    print(f"\n{output.name} took {(time.perf_counter() - start) / 60:.1f} minutes.\n")
-    if (report := output.with_name("report.txt")).exists():
-        print(report.read_text(encoding="utf8"))
-    print("Look at:", *map(os.path.relpath, [output, *sorted(output.parent.glob("*.png"))]), sep="\n  ")
-
-
 def main(arguments=None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m minialbert.lab", description=__doc__.partition("\n\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run a notebook by parameters, into a folder")
-    run.add_argument("notebook")
-    run.add_argument("--parameters", metavar="FILE", help="YAML, lines of 'name: value'")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one more")
-    run.add_argument("--to", required=True, metavar="FOLDER")
-    fresh = commands.add_parser("refresh", help="run notebooks and write them back")
-    fresh.add_argument("notebooks", nargs="*")
-    commands.add_parser("environment", help="check what is installed")
-    arguments = parser.parse_args(arguments)
-    try:
-        if arguments.command == "environment":
-            return 0 if print_environment() else 1
-        _run_and_report(arguments) if arguments.command == "run" else refresh(arguments.notebooks)
-    except (ParameterError, NotebookFailed) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    parser = argparse.ArgumentParser("python -m minialbert.lab", description="Says what is missing to run the lab.")
+    parser.add_argument("command", choices=["environment"], help="check what is installed")
+    parser.parse_args(arguments)
+    return 0 if print_environment() else 1
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertFo
 
 from minialbert import MiniAlbertForMaskedLM, distillation, lab
 from minialbert.corpus import CorpusError
-from minialbert.distillation import (DistilArguments, DistillationError, Distiller, LossWeights, NotFiniteError,
-                                     default_layer_map, distil, fit_mlm_head, last_checkpoint, load_teacher,
+from minialbert.distillation import (DistilArguments, DistillationError, Distiller, LossWeights,
+                                     default_layer_map, distil, fit_mlm_head, load_teacher,
                                      masked_lm_head, prepare, start_student, student_config, truncated_svd)
 from minialbert.losses import attention_loss, hidden_loss, mlm_loss, output_loss
+from minialbert.training import NotFiniteError, last_checkpoint
 from tiny import make_corpus, make_teacher, teacher_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -289,14 +290,14 @@ def test_choices_of_a_run(files, tmp_path, choices):
 
 DRIVER = """
 import os, signal, sys
-from minialbert import distillation
+from minialbert import distillation, training
 
-class KillsItself(distillation.Progress):
+class KillsItself(training.Progress):
     def on_step_end(self, args, state, control, **_):
         if state.global_step == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-distillation.Progress = KillsItself
+training.Progress = KillsItself
 distillation.main(sys.argv[1:2])
 """
 

@@ -1,4 +1,4 @@
-"""Parameters, runs, exercises, environment, and notebooks run and refreshed."""
+"""Parameters, runs, exercises, environment, and the text of notebooks."""
 
 import dataclasses
 import json
@@ -282,83 +282,6 @@ def test_canonical_form():
     assert set(json.loads(text)["metadata"]) == {"kernelspec", "language_info"}
     assert text.endswith("}\n")
     assert notebook.cells[0].metadata["execution"], "the notebook itself is left alone"
-
-
-def test_two_refreshes_are_byte_identical(tmp_path, monkeypatch, capfd):
-    kernel = tmp_path / "jupyter/kernels/python3"  # a user's own "python3", which must not be taken
-    kernel.mkdir(parents=True)
-    specification = {"argv": ["false"], "display_name": "x", "language": "python"}
-    (kernel / "kernel.json").write_text(json.dumps(specification))
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
-    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
-    path = written(tmp_path / "a.ipynb", ("import sys, pathlib\nprint(pathlib.Path().resolve().name)",),
-                   ("print('x', file=sys.stderr); sys.executable == " + repr(sys.executable),),
-                   ("1 / 0", "raises-exception"), ("1 + 1",))
-    lab.refresh([path])
-    first = path.read_text()
-    lab.refresh([path])
-    assert path.read_text() == first == lab.canonical(lab.read_notebook(path))
-    cells = json.loads(first)["cells"]
-    assert [cell["execution_count"] for cell in cells] == [1, 2, 3, 4]
-    assert cells[0]["outputs"][0]["text"] == [f"{tmp_path.name}\n"]
-    assert [output["data"]["text/plain"] for output in cells[1]["outputs"]] == [["True"]]
-    out, err = capfd.readouterr()
-    assert out.count("a.ipynb") == 2 and err == ""
-
-
-def test_a_failed_refresh_leaves_the_file(tmp_path, capsys):
-    path = written(tmp_path / "a.ipynb", ("1 / 0",))
-    before = path.read_text()
-    assert lab.main(["refresh", str(path)]) == 1
-    assert path.read_text() == before and "ZeroDivisionError" in capsys.readouterr().err
-
-
-@pytest.fixture
-def runnable(tmp_path):
-    (tmp_path / "notebooks").mkdir()
-    return written(
-        tmp_path / "notebooks" / "a.ipynb",
-        ("run_folder = 'here'  # results\nrate = 0.5  # a rate\nfail = False  # break", "parameters"),
-        ("from pathlib import Path\nprint('rate', rate, Path().resolve().name)",),
-        ("1 / 0", "raises-exception"),
-        ("if fail:\n    raise ValueError('as asked')",),
-        ("Path(run_folder, 'report.txt').write_text('all is well')\nPath(run_folder, 'b.png').touch()",))
-
-
-def test_a_notebook_is_run_by_parameters(runnable, tmp_path, capsys):
-    (tmp_path / "p.yaml").write_text("rate: 2\n")
-    to = tmp_path / "runs" / "one"
-    assert lab.main(["run", str(runnable), "--parameters", str(tmp_path / "p.yaml"), "--to", str(to)]) == 0
-    said = capsys.readouterr().out
-    assert "rate 2 notebooks" in said and "all is well" in said and "b.png" in said
-    executed = lab.read_notebook(to / "a.ipynb")
-    assert [cell.execution_count for cell in executed.cells] == list(range(1, 7))
-    assert "papermill-error" not in (to / "a.ipynb").read_text()
-    log = (to / "log.txt").read_text()
-    assert "rate 2 notebooks" in log and "Executing Cell 6" in log
-
-
-def test_a_failing_cell_is_shown(runnable, tmp_path, capsys):
-    assert lab.main(["run", str(runnable), "-p", "fail", "true", "--to", str(tmp_path / "two")]) == 1
-    said = capsys.readouterr().err
-    assert "In [5], raised ValueError" in said and "if fail:" in said and "ValueError: as asked" in said
-    assert f"The executed notebook: {tmp_path / 'two' / 'a.ipynb'}" in said
-
-
-@pytest.mark.parametrize("arguments, said", [
-    (["-p", "rat", "1"], "did you mean 'rate'"),
-    (["-p", "rate", "5e-4"], "write 5.0e-4"),
-    (["--parameters", "none.yaml"], "no parameter file none.yaml"),
-])
-def test_nothing_starts_with_wrong_parameters(runnable, tmp_path, capsys, arguments, said):
-    assert lab.main(["run", str(runnable), *arguments, "--to", str(tmp_path / "three")]) == 1
-    assert said in capsys.readouterr().err and not (tmp_path / "three").exists()
-
-
-def test_a_dead_kernel_is_told(tmp_path):
-    path = written(tmp_path / "a.ipynb", ("import os\nos._exit(1)",))
-    with pytest.raises(lab.NotebookFailed, match="the kernel died"):
-        lab.run_notebook(path, {}, tmp_path / "out")
 
 
 def test_papermill_cannot_inject_what_a_notebook_does_not_know(tmp_path):

@@ -141,7 +141,7 @@ def test_parameter_file_fits_its_notebook(path):
 
 # ---- the house
 
-FLOORS = ["configuration", "sources", "lab", "modeling", "published", "losses", "corpus", "tasks",
+FLOORS = ["configuration", "sources", "lab", "modeling", "published", "losses", "corpus", "training", "tasks",
           "distillation", "finetuning", "attention", "figures", "paper", "batch"]
 STRANGERS = {("sources", "configuration"), ("lab", "configuration"), ("losses", "modeling"),
              ("losses", "published"), ("corpus", "modeling"), ("corpus", "published"),
