@@ -10,9 +10,11 @@ INSTALLED := $(VENV)/.installed
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-run: $(INSTALLED) ## distil a student here, on 2 cores, offline after the first fetch: runs/lab
+run: $(INSTALLED) ## distil a student here, fine-tune and compare it; offline after the first fetch: runs/lab, runs/stsb
 	$(PYTHON) -m minialbert.batch run notebooks/07_distil.ipynb \
 	  --parameters notebooks/params/lab/distil.yaml --to runs/lab
+	$(PYTHON) -m minialbert.batch run notebooks/09_glue.ipynb \
+	  --parameters notebooks/params/lab/stsb.yaml --to runs/stsb
 
 test: $(INSTALLED) ## run every test: unit, conformance, and each notebook compared with its committed outputs
 	$(PYTHON) -m pytest

@@ -35,6 +35,7 @@ import argparse
 import difflib
 import fnmatch
 import hashlib
+import importlib
 import itertools
 import json
 import logging
@@ -371,13 +372,14 @@ def end_kernels(session: str):
                 os.killpg(process, signal.SIGKILL)
 
 
-def _manager(lock: int, session: str) -> type:
+def _manager(run: PlannedRun, lock: int, session: str) -> type:
     """A kernel manager whose kernel holds the run's lock too: it may outlive this process for a while."""
     from jupyter_client import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options):
-            await super().start_kernel(pass_fds=(lock,), **options)
+            with (run.folder / "log.txt").open("ab") as log:  # for its own last words
+                await super().start_kernel(pass_fds=(lock,), stdout=log, stderr=log, **options)
             _kernels[self.provisioner.pid] = session
             if session in _stopped:
                 end_kernels(session)
@@ -447,7 +449,7 @@ def _make(run: PlannedRun, session: str, lock: int, result: dict) -> dict:
     start = time.perf_counter()
     try:
         run_notebook(run.notebook, run.given, run.folder, quiet=True,
-                     kernel_manager_class=_manager(lock, session))
+                     kernel_manager_class=_manager(run, lock, session))
         end = {"status": "done"}
     except Exception as error:  # whatever it was, the other runs go on
         if session in _stopped:
@@ -682,6 +684,5 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
-    from minialbert.batch import main  # not this one: workers cannot import what is of __main__
-
-    sys.exit(main())
+    # The module by its name, not this copy of it: a cluster's workers cannot import what belongs to __main__.
+    sys.exit(importlib.import_module("minialbert.batch").main())

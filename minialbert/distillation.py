@@ -459,7 +459,7 @@ class DistilArguments:
     embedding_weight: float = 0.0
     attention_weight: float = 0.3
     hidden_weight: float = 1.0
-    attention_reduction: str = "published"
+    attention_reduction: str = "row"
     layer_map: list | None = None
     # optimisation
     steps: int = 100

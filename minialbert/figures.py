@@ -684,3 +684,253 @@ def stacked_bars(rows: dict, unit: str, title: str, shares=False):
     axis.grid(axis="y", visible=False)
     figure.legend(ncols=4, loc="outside lower center", fontsize=9)
     return figure
+
+
+# -- notebook 10
+
+TAGS = {"O": "#FFFFFF", "B": COLOURS["start"], "I": "#F7D48A", None: "#E4E4E4"}
+
+
+def piece_labels(words: list[str], tags: list[str], pieces: list[str], word_ids: list, labels: list):
+    """A sentence in three rows: its words with their tags, the pieces they are cut into, the labels of those.
+
+    word_ids: of each piece, None for a special token; labels: a tag each, None where nothing is predicted.
+    """
+    widths = np.array([max(len(piece), 4) + 1.5 for piece in pieces])
+    ends = widths.cumsum()
+    figure, axis = _axes(width=9.6, height=2.6)
+
+    def box(left, right, row, text, colour):
+        axis.add_patch(plt.Rectangle((left + 0.2, row - 0.4), right - left - 0.4, 0.8, fc=colour, ec="#999999", lw=0.7))
+        axis.text((left + right) / 2, row, text, ha="center", va="center", fontsize=9.5, family="monospace")
+
+    for place, (piece, label) in enumerate(zip(pieces, labels)):
+        left, right = ends[place] - widths[place], ends[place]
+        box(left, right, 1, piece, TAGS[None] if word_ids[place] is None else "white")
+        box(left, right, 0, "-100" if label is None else label, TAGS[label])
+    for word, (text, tag) in enumerate(zip(words, tags)):
+        own = [place for place, number in enumerate(word_ids) if number == word]
+        if own:
+            box(ends[own[0]] - widths[own[0]], ends[own[-1]], 2, f"{text}\n{tag}", TAGS[tag])
+    axis.set_yticks([2, 1, 0], ["words, tags", "word pieces", "labels"])
+    axis.set(xlim=(0, ends[-1]), ylim=(-0.5, 2.5), xticks=[])
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    axis.grid(visible=False)
+    return figure
+
+
+def tagged_sentence(readings: dict, width=90):
+    """One sentence as each reader sees it, entities in colour: {reader: (words, tags)}; tags begin with O, B or I."""
+    figure, axis = _axes(width=9.6)
+    row, places = 0, []
+    for reader, (words, tags) in readings.items():
+        places.append((row, reader))
+        column, inside = 0, False
+        for word, tag in zip(words, tags):
+            if column + len(word) > width:
+                row, column, inside = row + 1, 0, False
+            if tag[0] != "O":  # what belongs together touches
+                start = column - (1 if inside and tag[0] == "I" else 0)
+                axis.add_patch(plt.Rectangle((start - 0.3, row - 0.38), column + len(word) - start + 0.3, 0.76,
+                                             fc="#F2BE57", lw=0))
+            axis.text(column, row, word, family="monospace", fontsize=10, va="center")
+            column, inside = column + len(word) + 1, tag[0] != "O"
+        row += 1.5
+    figure.set_figheight(0.5 + 0.3 * row)
+    axis.set_yticks([place for place, _ in places], [reader for _, reader in places])
+    axis.set(xlim=(-1, width + 4), ylim=(row - 0.9, -0.7), xticks=[])
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    axis.grid(visible=False)
+    return figure
+
+
+def two_protocols(scores: dict):
+    """Entity F1 in percent, counted over words and over word pieces: {system: (words, pieces)}, a mean each."""
+    figure, axis = _axes(width=8.2, height=1.3 + 0.52 * len(scores))
+    for side, label, colour in ((0, "words: the standard", COLOURS["teacher"]),
+                                (1, "word pieces: as published", COLOURS["sky"])):
+        values = [pair[side] for pair in scores.values()]
+        places = np.arange(len(scores)) + (side - 0.5) * 0.38
+        axis.barh(places, values, 0.36, color=colour, label=label)
+        for place, value in zip(places, values):
+            axis.text(value, place, f" {value:.1f}", va="center", fontsize=9.5)
+    axis.set_yticks(range(len(scores)), list(scores))
+    axis.set(xlabel="entity F1 (percent)", xlim=(0, 108), title="The same predictions, counted twice")
+    axis.grid(axis="y", visible=False)
+    axis.invert_yaxis()
+    figure.legend(ncols=2, loc="outside lower center", fontsize=9)
+    return figure
+
+
+# -- notebook 12
+
+VARIANTS = {"both": COLOURS["sky"], "hidden": COLOURS["student"], "attention": COLOURS["extra"],
+            "none": COLOURS["random"], "start": COLOURS["start"]}
+
+
+def alignment_plane(points: dict):
+    """Hidden against attention loss on held-out text, the teacher at 0: {(variant, reduction): [(x, y) a seed]}.
+
+    Reduction "row" is drawn hollow; None: the variant compares no maps.
+    """
+    figure, axis = _axes(width=8.6, height=4.4)
+    axis.plot(0, 0, "*", ms=16, color=COLOURS["teacher"], label="teacher", clip_on=False, zorder=3)
+    for (variant, reduction), seeds in points.items():
+        x, y = np.array(seeds, float).T
+        colour, hollow = VARIANTS.get(variant, COLOURS["violet"]), reduction == "row"
+        axis.plot(x, y, "o", ms=10, color=colour, mfc="white" if hollow else colour, mew=2, alpha=0.85,
+                  label=variant + f", {reduction}" * bool(reduction))
+    axis.set(xlabel="hidden states, 1 - cosine (lower is closer)", xlim=(0, None), ylim=(0, None),
+             ylabel="attention, KL of a row (nats)", title="What each loss pulls towards the teacher")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    return figure
+
+
+def effects(panels: dict, title: str):
+    """Differences with their spread, a row each: {panel: (unit, {row: (value, whisker or None, [a dot a seed])})}.
+
+    Rows are those of the first panel; where another has none, its place stays empty.
+    """
+    rows = list(next(iter(panels.values()))[1])
+    figure, axes = _axes(len(panels), width=9, height=1.5 + 0.42 * len(rows), squeeze=False, sharey=True)
+    for number, (axis, (panel, (unit, values))) in enumerate(zip(axes[0], panels.items())):
+        colour = COLOURS["teacher" if number else "student"]
+        axis.axvline(0, color="black", lw=1)
+        for row, (value, whisker, seeds) in values.items():
+            place = rows.index(row)
+            axis.plot(seeds, [place + 0.22] * len(seeds), "|", ms=7, color=colour, alpha=0.6)
+            axis.errorbar(value, place, xerr=whisker, fmt="o", ms=8, capsize=4, color=colour)
+        axis.set(title=panel, xlabel=unit, ylim=(len(rows) - 0.5, -0.5))
+        axis.grid(axis="y", visible=False)
+    axes[0][0].set_yticks(range(len(rows)), rows)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    return figure
+
+
+# -- notebook 09
+
+def _kind(system):
+    """What a system's colour follows from: its name."""
+    return next((kind for kind in ("teacher", "random", "start") if kind in system.lower()), "student")
+
+
+def scores_side_by_side(panels: dict):
+    """A bar a system, a dot a seed where there are several: {title: (unit, {system: [a score a seed]})}."""
+    systems = list(next(iter(panels.values()))[1])
+    figure, axes = _axes(len(panels), width=9, height=1.1 + 0.48 * len(systems), squeeze=False, sharey=True)
+    for axis, (title, (unit, scores)) in zip(axes[0], panels.items()):
+        for system, seeds in scores.items():
+            mean = float(np.mean(seeds))
+            axis.barh(system, mean, color=COLOURS[_kind(system)], height=0.62)
+            if len(seeds) > 1:
+                axis.plot(seeds, [system] * len(seeds), ".", color="black", ms=5)
+            axis.text(max([mean, 0, *seeds]), system, f" {mean:.2f}", va="center")
+        axis.axvline(0, color="black", lw=0.8)
+        least = min([0, *(score for seeds in scores.values() for score in seeds)])
+        axis.set(xlabel=unit, title=title, xlim=(least, 1))
+        axis.grid(axis="y", visible=False)
+    axes[0][0].invert_yaxis()
+    return figure
+
+
+def tuning_curves(losses: dict, unit: str, idle: tuple[str, float] | None = None):
+    """Training losses against passes over the data: {system: (epochs, [[step, loss], ..])}; idle: a named level."""
+    figure, axis = _axes(width=8.2, height=3.5)
+    for system, (epochs, points) in losses.items():
+        steps, values = np.array(points, float).T
+        axis.plot(epochs * steps / steps[-1], values, "-", color=COLOURS[_kind(system)], label=system)
+    if idle:
+        axis.axhline(idle[1], color="black", ls=":", lw=1.2, label=idle[0])
+    axis.set(xlabel="passes over the training set", ylabel=unit, ylim=(0, None), title="Learning")
+    axis.set_ylim(top=min(axis.get_ylim()[1], 2.5 * idle[1]) if idle else None)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    return figure
+
+
+def _paper_points(axis, points):
+    marks = {"MiniALBERT": ("student", "D"), "ALBERT": ("start", "s"), "BERT-base": ("teacher", "o")}
+    for name, (millions, score) in points.items():
+        colour, mark = next((found for start, found in marks.items() if name.startswith(start)), ("random", "o"))
+        axis.plot(millions, score, mark, ms=7, color=COLOURS[colour], mec="white", mew=0.5)
+
+
+def score_against_parameters(averages: dict, column: str = "", paper: dict | None = None, ours: dict | None = None):
+    """Score against size, {model: (millions, percent)}: left the paper's averages; right, where a column is named,
+    that task's, the paper's (faint) and our systems'."""
+    figure, axes = _axes(1 + bool(column), width=9.2, height=4, squeeze=False)
+    _paper_points(axes[0][0], averages)
+    for name, (millions, score) in averages.items():
+        if not name.startswith("MiniALBERT"):
+            axes[0][0].annotate(name, (millions, score), (0, -13), textcoords="offset points", ha="center", fontsize=8.5)
+    best = max((point for name, point in averages.items() if name.startswith("MiniALBERT")), key=lambda point: point[1])
+    axes[0][0].annotate("MiniALBERT", best, (8, 6), textcoords="offset points", fontsize=8.5, color=COLOURS["student"])
+    axes[0][0].set(title="The paper: average of nine columns", ylabel="percent",
+                   ylim=(min(score for _, score in averages.values()) - 1.2, None))
+    if column:
+        axis = axes[0][1]
+        for millions, score in (paper or {}).values():
+            axis.plot(millions, score, "o", ms=5, color="#bbbbbb")
+        axis.plot([], [], "o", ms=5, color="#bbbbbb", label="the paper's models")
+        for system, (millions, score) in (ours or {}).items():
+            axis.plot(millions, score, "*", ms=15, color=COLOURS[_kind(system)], mec="black", mew=0.5,
+                      label=f"{system}, here")
+        axis.set(title=f"The column {column}", ylim=(min([0, *(score for _, score in (ours or {}).values())]) - 3, 100))
+        axis.legend(fontsize=8.5, loc="lower right")
+    for axis in axes[0]:
+        axis.set(xscale="log", xlabel="parameters (millions, logarithmic)", xlim=(4, 160))
+        axis.set_xticks([5, 10, 20, 50, 100], labels=["5", "10", "20", "50", "100"])
+        axis.minorticks_off()
+    return figure
+
+
+# -- notebook 11
+
+def body_and_files(body: int, files: dict, whole: int):
+    """One body and its tasks' files as squares, areas to scale; dashed, what a whole model a task would take.
+
+    body, whole: bytes of the weights that tasks share, and of one model's file; files: {task: bytes}.
+    """
+    side, places = body**0.5, list(files.items())
+    figure, axis = _axes(width=9, height=4.2)
+    axis.add_patch(plt.Rectangle((0, 0), side, side, fc=COLOURS["teacher"], alpha=0.85, lw=0))
+    axis.text(side / 2, side / 2, f"one body\n{body / 1e6:.1f} MB", color="white", ha="center", va="center",
+              fontsize=14, weight="bold")
+    for number, ((task, size), colour) in enumerate(zip(places, ("student", "extra", "start", "violet"))):
+        low, edge = side * (1 - (number + 0.5) / len(places)), size**0.5
+        axis.add_patch(plt.Rectangle((1.12 * side, low - edge / 2), edge, edge, fc=COLOURS[colour], lw=0))
+        axis.text(1.12 * side + 1.3 * edge, low, f"{task}\n{size / 1e6:.2f} MB", va="center", fontsize=11)
+    left, edge = 2.05 * side, whole**0.5
+    for number in reversed(range(len(places))):
+        shift = number * 0.12 * side
+        axis.add_patch(plt.Rectangle((left + shift, -shift * 0.5), edge, edge, fc="white", ec=COLOURS["random"], lw=1.5,
+                                     ls="--"))
+    axis.text(left + edge / 2, edge / 2, f"fully tuned:\n{len(places)} models\n{whole / 1e6:.1f} MB each",
+              ha="center", va="center", color="#666666", fontsize=12)
+    together = (body + sum(files.values())) / 1e6
+    axis.set(xlim=(-0.02 * side, left + 1.3 * edge), ylim=(-0.16 * side, 1.05 * edge), aspect="equal",
+             title=f"{len(places)} tasks: {together:.1f} MB for one body, {len(places) * whole / 1e6:.1f} MB otherwise")
+    axis.axis("off")
+    return figure
+
+
+def tuning_scores(rows: dict, unit: str, title: str, within: float):
+    """A large dot a system, a small one a seed: {system: scores}; lines show the way down from the first's mean,
+    the shade what lies at most `within` below it."""
+    figure, axis = _axes(width=9, height=1.4 + 0.5 * len(rows))
+    first, lowest = np.mean(next(iter(rows.values()))), min(map(min, rows.values()))
+    axis.axvspan(first - within, first, color=COLOURS["teacher"], alpha=0.12, lw=0,
+                 label=f"at most {within:g} points below full tuning")
+    for place, (name, scores) in enumerate(rows.items()):
+        colour = COLOURS["teacher" if name.startswith("all") else "start" if "new" in name else "student"]
+        axis.plot([first, np.mean(scores)], [place, place], color=colour, lw=3, alpha=0.6)
+        axis.plot(scores, [place + 0.22] * len(scores), "|", ms=8, color=colour)
+        axis.plot(np.mean(scores), place, "o", ms=11, color=colour)
+        axis.text(min(scores) - 0.2, place, f"{np.mean(scores):.1f}  ", ha="right", va="center")
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set(xlabel=unit, title=title, xlim=(lowest - 0.2 * (first - lowest) - 1.5, max(map(max, rows.values())) + 1),
+             ylim=(len(rows) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
+    return figure

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import shutil
 import time
 from contextlib import contextmanager
@@ -423,6 +424,42 @@ def tune(arguments: TuningArguments, data: tasks.TaskData, *, learning_rates=(),
     scores = {part: {metric: [run["metrics"][part][metric] for run in runs] for metric in runs[0]["metrics"][part]}
               for part in runs[0]["metrics"]}
     return {"chosen": chosen, "tried": tried, "runs": runs, "scores": scores}
+
+
+def compare(systems: dict, data: tasks.TaskData, folder, common: dict | None = None, *, learning_rates=(),
+            batch_sizes=(), epochs=(), seeds=(0,), quiet=False) -> dict[str, dict]:
+    """Several systems tuned for one task by the same rules, each in a folder of its own, all checked beforehand.
+
+    Args:
+        systems: {name: {"model": ..., further fields of TuningArguments}}.
+        common: fields all systems share; a system's own stand before them.
+        learning_rates, batch_sizes, epochs: the grid of `tune`; what a system says itself is not varied for it.
+
+    Returns:
+        {name: result of `tune`}, in the order of systems.
+
+    Raises:
+        FinetuningError: naming the system: an unknown field (with the nearest one), a mistyped or missing one.
+    """
+    grids = {"learning_rate": ("learning_rates", learning_rates), "batch_size": ("batch_sizes", batch_sizes),
+             "epochs": ("epochs", epochs)}
+    planned = {}
+    for name, own in systems.items():
+        place = str(Path(folder) / re.sub(r"[^\w.+-]+", "-", name))
+        if any(place == arguments.run_folder for arguments, _ in planned.values()):
+            raise FinetuningError(f"system '{name}' would share the folder {place} with another: rename one.")
+        fixed = {"run_folder", "task", "seed"} & {*own, *(common or {})}
+        if fixed:
+            raise FinetuningError(f"system '{name}': {', '.join(sorted(fixed))} cannot be set for a system: folder, "
+                                  "task and seeds are those of the comparison.")
+        try:
+            fields = lab.check_parameters({"run_folder": place, "task": data.task.name, **(common or {}), **own},
+                                          TuningArguments)
+        except lab.ParameterError as error:
+            raise FinetuningError(f"system '{name}': {error}") from None
+        planned[name] = TuningArguments(**fields), dict(grid for field, grid in grids.items() if field not in own)
+    return {name: tune(arguments, data, seeds=seeds, quiet=quiet, **grid)
+            for name, (arguments, grid) in planned.items()}
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------------

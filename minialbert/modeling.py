@@ -142,8 +142,12 @@ class RecursiveEncoder(nn.Module):
         self.ffn_adapters = nn.ModuleList(BottleneckAdapter(config) for _ in range(adapters))
         self.num_iterations = config.num_hidden_layers
 
-    def forward(self, x, attention_mask=None, num_iterations=None, output_attentions=False):
-        """Returns the K+1 hidden states (B, T, d), [0] being x, and the K maps (B, N_h, T, T) or None each."""
+    def forward(self, x, attention_mask=None, num_iterations=None, output_attentions=False,
+                output_hidden_states=True):
+        """Returns the K+1 hidden states (B, T, d), [0] being x, and the K maps (B, N_h, T, T) or None each.
+
+        With output_hidden_states=False only the last state, so that the others are freed on the way.
+        """
         iterations = self.num_iterations if num_iterations is None else num_iterations
         if not 1 <= iterations <= self.num_iterations:
             raise ValueError(f"num_iterations={iterations}: this model has K = {self.num_iterations} iterations; "
@@ -152,7 +156,7 @@ class RecursiveEncoder(nn.Module):
         for k in range(iterations):
             adapters = (self.attention_adapters[k], self.ffn_adapters[k]) if self.attention_adapters else (None, None)
             x, attention = self.block(x, attention_mask, *adapters, output_attentions)
-            hidden_states.append(x)
+            hidden_states = [*hidden_states, x] if output_hidden_states else [x]
             attentions.append(attention)
         return hidden_states, attentions
 
@@ -223,7 +227,8 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
                                 else output_hidden_states)
         x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         hidden_states, attentions = self.encoder(
-            x, self._mask(x, attention_mask, output_attentions), num_iterations, output_attentions)
+            x, self._mask(x, attention_mask, output_attentions), num_iterations, output_attentions,
+            output_hidden_states)
         output = BaseModelOutput(
             last_hidden_state=hidden_states[-1],
             hidden_states=tuple(hidden_states) if output_hidden_states else None,

@@ -436,3 +436,44 @@ def test_a_random_start_has_the_same_shape_and_other_weights(data, checkpoint):
     name = "minialbert.encoder.block.attention.query.weight"
     assert not torch.equal(ours[name], theirs[name])
     assert torch.equal(ours[name], load_file(Path(checkpoint, "model.safetensors"))[name])
+
+
+# -- systems side by side ----------------------------------------------------------------------------------------------
+
+def test_systems_are_compared_by_the_same_rules(arguments, data, checkpoint, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(finetuning, "tune", lambda a, *_, **grid: seen.append((a, grid)) or {"model": a.model})
+    systems = {"teacher": {"model": "all-MiniLM-L6-v2", "learning_rate": 5e-5}, "random start": {
+        "model": checkpoint, "start": "random"}}
+    result = finetuning.compare(systems, data, tmp_path, {"batch_size": 8, "learning_rate": 3e-4},
+                                learning_rates=[1e-4, 3e-4], epochs=[1, 2], seeds=(3, 4), quiet=True)
+    assert result == {"teacher": {"model": "all-MiniLM-L6-v2"}, "random start": {"model": checkpoint}}
+    (teacher, hers), (other, its) = seen
+    assert (teacher.learning_rate, other.learning_rate) == (5e-5, 3e-4) and teacher.batch_size == other.batch_size == 8
+    assert [Path(a.run_folder).name for a in (teacher, other)] == ["teacher", "random-start"]
+    assert "learning_rates" not in hers and its["learning_rates"] == [1e-4, 3e-4]
+    assert hers["epochs"] == its["epochs"] == [1, 2] and hers["seeds"] == (3, 4) and other.start == "random"
+    assert all(a.task == "own" for a, _ in seen)
+
+
+@pytest.mark.parametrize("systems, common, message", [
+    ({"a": {"model": "m", "learning_rat": 1.0}}, {}, "system 'a'.*'learning_rat'; did you mean 'learning_rate'"),
+    ({"a": {"model": "m"}, "b": {"model": "m", "epochs": "two"}}, {}, "system 'b'.*'epochs' must be float"),
+    ({"a": {}}, {}, "system 'a'.*'model' has no default"),
+    ({"a": {"model": "m", "seed": 1}}, {}, "system 'a': seed cannot be set"),
+    ({"a": {"model": "m"}}, {"run_folder": "x"}, "run_folder cannot be set"),
+    ({"a b": {"model": "m"}, "a-b": {"model": "m"}}, {}, "'a-b' would share the folder"),
+])
+def test_a_wrong_system_is_refused_before_any_training(data, tmp_path, systems, common, message):
+    with pytest.raises(FinetuningError, match=message):
+        finetuning.compare(systems, data, tmp_path, common)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_trains_each_system(arguments, data, checkpoint, tmp_path):
+    common = {"batch_size": 16, "epochs": 0.3, "max_length": 32, "precision": "fp32", "keep_model": False}
+    systems = {"student": {"model": checkpoint}, "random start": {"model": checkpoint, "start": "random"}}
+    result = finetuning.compare(systems, data, tmp_path, common, seeds=(0, 1), quiet=True)
+    assert list(result) == list(systems)
+    assert all(len(one["scores"]["validation"]["accuracy"]) == 2 for one in result.values())
+    assert (tmp_path / "random-start/seed-1/result.json").exists()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from minialbert import lab
+from minialbert import batch, lab, paper
 
 MODULES = sorted(path for path in (ROOT / "minialbert").glob("*.py") if path.stem != "__init__")
 PARAMETER_FILES = sorted((ROOT / "notebooks/params").glob("**/*.yaml"))
@@ -136,7 +136,26 @@ def test_loading_weights_runs_no_code():
 def test_parameter_file_fits_its_notebook(path):
     notebook = re.match(r"# notebook: (\w+)\n", path.read_text(encoding="utf8"))
     assert notebook, "the first line must name its notebook, as in '# notebook: 07_distil'"
-    lab.read_parameters(path, lab.notebook_parameters(ROOT / "notebooks" / f"{notebook[1]}.ipynb"))
+    if "notebook" in (content := lab.read_mapping(path)):  # a plan: each of its runs is checked
+        assert content["notebook"] == notebook[1] and batch.read_plan(path)
+    else:
+        lab.read_parameters(path, lab.notebook_parameters(ROOT / "notebooks" / f"{notebook[1]}.ipynb"))
+
+
+@pytest.mark.parametrize("table, plan", [(paper.TABLE_1, "glue"), (paper.TABLE_2, "ner")])
+def test_every_row_of_a_table_can_be_run(table, plan):
+    path = ROOT / f"notebooks/params/paper/{plan}.yaml"
+    tasks = {task.replace("mnli_matched", "mnli").replace("mnli_mismatched", "mnli")
+             for row in table.values() for task in row.scores}
+    runs = {run.name: run.parameters for run in batch.read_plan(path)}
+    assert set(runs) == {f"{key},task={task}" for key in table for task in tasks}
+    for key, row in table.items():
+        for task in tasks:
+            (system, fields), = runs[f"{key},task={task}"]["systems"].items()
+            assert system == key and fields.get("tuning", "full") == row.tuning
+            assert fields.get("num_iterations", row.iterations) == row.iterations or "albert" not in fields["model"]
+            assert ("adapters" in fields) == (row.adapters == "added")
+            assert row.hub in (None, fields["model"]) or "minialbert" in key
 
 
 # ---- the house
