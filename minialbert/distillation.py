@@ -457,12 +457,12 @@ class DistilArguments:
     alignment_weight: float = 3.0
     output_weight: float = 0.5
     embedding_weight: float = 0.0
-    attention_weight: float = 0.3
+    attention_weight: float = 0.1
     hidden_weight: float = 1.0
     attention_reduction: str = "row"
     layer_map: list | None = None
     # optimisation
-    steps: int = 100
+    steps: int = 150
     batch_size: int = 32                       # windows a device and step
     gradient_accumulation_steps: int = 1
     learning_rate: float = 2.0e-3

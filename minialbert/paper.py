@@ -592,7 +592,7 @@ def _about_rows(section, rows, source, noise, **protocol):
         check = Measured(source, {"row": row.key, "tuning": "*", "adapters": "*"} | protocol, None,
                          mean - 0.01, mean + 0.01, noise=noise, tasks=tasks)
         text = f"{row.name}: {row.average} on average; ours: within a point"
-        yield Claim(section, f"{row.key} scores", text, check, f" --only {row.key}")
+        yield Claim(section, f"{row.key} scores", text, check, f" --only '{row.key},*'")
     for row in {row.parameters: row for row in reversed(rows) if row.rank}.values():  # the first of each size
         yield Claim(section, f"{row.key} size", f"{row.parameters:g}M parameters", _size(row))
     yield Claim(section, "baseline sizes", "baselines' parameters, but MobileBERT's; ours: to a million",
