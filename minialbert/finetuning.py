@@ -93,6 +93,7 @@ def save_adapters(model, file, task="") -> Path:
     config = model.config
     belongs = {"task": task, "class": type(model).__name__, "body": body_fingerprint(model),
                "num_hidden_layers": config.num_hidden_layers, "adapter_reduction": config.adapter_reduction,
+               "adapter_layer_norm": config.adapter_layer_norm,
                "labels": [config.id2label[i] for i in range(config.num_labels)], "problem_type": config.problem_type}
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous().cpu() for name, tensor in adapter_state_dict(model).items()}, file,
@@ -114,10 +115,14 @@ def load_adapters(model, file) -> str:
         raise FinetuningError(f"{file} is no adapter file ({error}): pass one written by save_adapters.") from error
     config = model.config
     for name, ours in (("num_hidden_layers", config.num_hidden_layers), ("class", type(model).__name__),
-                       ("adapter_reduction", config.adapter_reduction), ("body", body_fingerprint(model))):
-        if belongs[name] != ours:
-            raise FinetuningError(f"{file} was tuned on a body with {name} {belongs[name]}, this one has {ours}: load "
-                                  "the body it was tuned on, or tune adapters for this one.")
+                       ("adapter_reduction", config.adapter_reduction),
+                       ("adapter_layer_norm", config.adapter_layer_norm), ("weights of the body", None)):
+        theirs = belongs.get(name)
+        if name == "weights of the body":  # hashed last, where all else fits
+            theirs, ours = belongs["body"], body_fingerprint(model)
+        if theirs != ours:
+            raise FinetuningError(f"{file} belongs to another model ({name}: {theirs}, here {ours}): load the body it "
+                                  "was tuned on, or tune adapters for this one.")
     config.id2label = dict(enumerate(belongs["labels"]))
     config.label2id = {label: i for i, label in config.id2label.items()}
     config.problem_type = belongs["problem_type"]
