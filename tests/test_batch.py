@@ -16,6 +16,15 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from minialbert import batch, lab
 
 
+@pytest.fixture(autouse=True)
+def environment():
+    """As it was, after each test: dask sets OMP_NUM_THREADS=1 for good, and what runs later would have one thread."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def written(path, *cells):
     """A notebook file of code cells, each (source, *tags)."""
     path.write_text(lab.canonical(new_notebook(cells=[
