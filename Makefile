@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab refresh bench clean
+.PHONY: help run test lab figures refresh bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ test: $(INSTALLED) ## run every test: unit, conformance, and each notebook compa
 lab: $(INSTALLED) ## open the course in JupyterLab; OPTIONS="--no-browser --allow-root" for a server
 	JUPYTER_PREFER_ENV_PATH=1 $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(OPTIONS)
+
+figures: $(INSTALLED) ## draw every picture in figures/ again, from the stored results, by notebook 14
+	$(PYTHON) -m minialbert.batch run notebooks/14_results.ipynb -p pictures ../figures --to runs/figures
 
 refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b.ipynb" for some
 	$(PYTHON) -m minialbert.batch refresh $(NOTEBOOKS)

@@ -795,8 +795,8 @@ def effects(panels: dict, title: str):
     """
     rows = list(next(iter(panels.values()))[1])
     figure, axes = _axes(len(panels), width=9, height=1.5 + 0.42 * len(rows), squeeze=False, sharey=True)
-    for number, (axis, (panel, (unit, values))) in enumerate(zip(axes[0], panels.items())):
-        colour = COLOURS["teacher" if number else "student"]
+    for axis, (panel, (unit, values)) in zip(axes[0], panels.items()):
+        colour = COLOURS["teacher" if "Paper" in panel else "student"]
         axis.axvline(0, color="black", lw=1)
         for row, (value, whisker, seeds) in values.items():
             place = rows.index(row)
@@ -933,4 +933,78 @@ def tuning_scores(rows: dict, unit: str, title: str, within: float):
              ylim=(len(rows) - 0.5, -0.5))
     axis.grid(axis="y", visible=False)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
+    return figure
+
+
+# -- notebook 14
+
+VERDICTS = {"exact": (COLOURS["teacher"], "="), "agrees here": (COLOURS["sky"], "+"),
+            "slip": (COLOURS["start"], "!"), "disagrees here": (COLOURS["student"], "×"), "needs a run": ("#DDDDDD", "")}
+
+
+def ledger_squares(sections: dict):
+    """Every claim a square, by its verdict: {section: [a verdict of VERDICTS a claim]}; a mark beside each colour."""
+    order, together = list(VERDICTS), sum(sections.values(), [])
+    figure, axis = _axes(width=9, height=0.8 + 0.265 * len(sections))
+    for row, verdicts in enumerate(sections.values()):
+        for place, verdict in enumerate(sorted(verdicts, key=order.index)):
+            colour, mark = VERDICTS[verdict]
+            axis.add_patch(plt.Rectangle((place + 0.06, row - 0.44), 0.88, 0.88, fc=colour, lw=0))
+            axis.text(place + 0.5, row, mark, ha="center", va="center_baseline", weight="bold",
+                      color="white" if verdict in ("exact", "disagrees here") else "black")
+    handles = [plt.Rectangle((0, 0), 1, 1, fc=colour, label=f"{mark} {verdict}: {together.count(verdict)}".strip())
+               for verdict, (colour, mark) in VERDICTS.items()]
+    figure.legend(handles=handles, ncols=len(handles), loc="outside lower center", fontsize=9.5, handlelength=1,
+                  handleheight=1)
+    axis.set_yticks(range(len(sections)), [f"{section}  {len(verdicts)}" for section, verdicts in sections.items()])
+    axis.set(xlim=(0, max(map(len, sections.values()))), ylim=(len(sections) - 0.5, -0.5), xticks=[], aspect="equal",
+             title=f"What became of {len(together)} claims, a square each")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    axis.grid(visible=False)
+    return figure
+
+
+def architecture(teacher: dict, student: dict):
+    """A teacher's layers above one block and its visits; areas are parameters, but for the adapters, drawn wider.
+
+    teacher, student: {"layers", or "visits": how many; "embeddings", "block", "total": parameters}.
+    """
+    unit, layers, visits = teacher["block"], teacher["layers"], student["visits"]
+    figure, axis = _axes(width=9, height=3.7)
+    first, top, low = teacher["embeddings"] / unit, 2.5, 0.2       # where layer 1 begins; heights of the two rows
+
+    def box(left, width, height, colour, **look):
+        axis.add_patch(plt.Rectangle((left, height), width, 1, **{"fc": colour, "ec": "white", "lw": 1.5, **look}))
+
+    def say(x, y, text, colour, **look):
+        axis.text(x, y, text, color=colour, **{"ha": "center", "va": "center", "fontsize": 10, **look})
+
+    box(0, first, top, COLOURS["teacher"], alpha=0.75)
+    say(first / 2, top + 0.5, f"word table\n{teacher['embeddings'] / 1e6:.1f} M", "white")
+    for layer in range(1, layers + 1):
+        box(first + layer - 1, 1, top, COLOURS["teacher"])
+        say(first + layer - 0.5, top + 0.5, layer, "white")
+    own = student["embeddings"] / unit
+    box(first + 0.2 - own, own, low, COLOURS["student"], alpha=0.75)
+    say(first - own, low + 0.5, f"word table\n{student['embeddings'] / 1e6:.1f} M", COLOURS["student"], ha="right")
+    for visit in range(1, visits + 1):
+        left = first + visit * layers / visits - 1
+        again = {"fc": "white", "ec": COLOURS["student"], "ls": "--"} if visit > 1 else {}
+        box(left, 1, low, COLOURS["student"], **again)
+        say(left + 0.5, low - 0.3, "again" if visit > 1 else f"{unit / 1e6:.1f} M", COLOURS["student"])
+        for place in (left - 0.13, left + 1 / 3):                  # before the attention, before the FFN
+            axis.add_patch(plt.Rectangle((place, low - 0.08), 0.1, 1.16, fc=COLOURS["extra"], lw=0, zorder=3))
+        axis.annotate("", (left + 0.5, top - 0.03), (left + 0.5, low + 1.1),
+                      arrowprops={"arrowstyle": "<->", "ls": ":", "color": "#777777"})
+        axis.annotate("", (left - 0.15, low + 0.5), (left - (0.75 if visit == 1 else layers / visits - 1), low + 0.5),
+                      arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0})
+    say(0, top + 1.35, f"BERT-base: {layers} layers of {unit / 1e6:.1f} M each, {teacher['total'] / 1e6:.0f} M parameters",
+        COLOURS["teacher"], ha="left", weight="bold", fontsize=12)
+    say(0, low - 0.9, f"MiniALBERT: one block, visited {visits} times, {student['total'] / 1e6:.0f} M parameters",
+        COLOURS["student"], ha="left", weight="bold", fontsize=12)
+    say(0, low - 1.35, "green: each visit's own two adapters, drawn wider than to scale", COLOURS["extra"], ha="left")
+    say(0, (top + low + 1) / 2, "distillation brings maps\nand states together", "#555555", ha="left")
+    axis.set(xlim=(-0.05, first + layers + 0.05), ylim=(low - 1.6, top + 1.6))
+    axis.axis("off")
     return figure

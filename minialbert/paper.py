@@ -16,7 +16,7 @@ figures/data, or a manifest.json of `lab.Run` below one such as runs. Records ar
 | adapter_tuning | task; tuning: full, adapter; adapters: pre-trained, added, none; learning_rate; score |
 | | or step_ratio: an adapter step's time to a full one's |
 | ablations | task; variant: a key of TABLE_3 or TABLE_4, or both; reduction: published, row; score |
-| efficiency | model; batch; length; latency_ratio and memory_ratio, to DistilBERT of equal sizes |
+| efficiency | model; batch; length; to DistilBERT: latency_ratio, memory_ratio, working_ratio |
 | attention | system; best: Jensen-Shannon divergence of the head closest to its teacher's, nats |
 | paper/glue, paper/ner | task; row: a key of TABLE_1 or TABLE_2, or the run's name begins with it; score |
 | paper/ablations | as ablations |
@@ -239,8 +239,9 @@ def _unit(record) -> str:
     return record.get("task") or record.get("model") or ""
 
 
-def _scores(records, wanted, measure="score") -> dict:
-    """{task, or model: [a mean a seed]}; records without a seed count one by one."""
+def scores_of(records, wanted, measure="score") -> dict:
+    """{task, or model: [a mean a seed]} of the records that have the wanted values, and what DEFAULTS says of
+    others; "*" takes any value, "Mini*" what starts so. Records without a seed count one by one."""
     found = defaultdict(lambda: defaultdict(list))
     for number, record in enumerate(records):
         if _fits(record, wanted) and isinstance(record.get(measure), (int, float)):
@@ -279,7 +280,7 @@ class Measured:
 
     def _sides(self, records) -> list[dict]:
         sides = self.derive(records) if self.derive else [
-            _scores(records, side, self.measure) for side in (self.of, self.minus) if side is not None]
+            scores_of(records, side, self.measure) for side in (self.of, self.minus) if side is not None]
         shared = set.intersection(*map(set, sides))
         tasks = self.tasks or sorted(shared)
         return [{task: side[task] for task in tasks} for side in sides] if shared.issuperset(tasks) else [{}]
@@ -398,7 +399,7 @@ def _best_rates(records, tuning) -> dict:
     grids = defaultdict(dict)
     for rate in {record["learning_rate"] for record in records if "learning_rate" in record}:
         tried = [record for record in records if record.get("learning_rate") == rate]
-        for task, scores in _scores(tried, {"tuning": tuning, "chosen": "*"}).items():
+        for task, scores in scores_of(tried, {"tuning": tuning, "chosen": "*"}).items():
             grids[task][rate] = fmean(scores)
     return {task: math.log10(max(grid, key=grid.get)) for task, grid in grids.items() if len(grid) > 1}
 
@@ -415,14 +416,14 @@ def _rate_gaps(records) -> list[dict]:
 
 
 def _best_for_hidden(records) -> list[dict]:
-    hidden, both = (_scores(records, {"variant": variant}) for variant in ("hidden", "both"))
+    hidden, both = (scores_of(records, {"variant": variant}) for variant in ("hidden", "both"))
     gains = {task: fmean(hidden[task]) - fmean(both[task]) for task in hidden.keys() & both.keys()}
     task = max(gains, key=gains.get, default=None)
     return [{task: hidden[task]}, {task: both[task]}] if gains else [{}]
 
 
 def _cola_behind(records) -> list[dict]:
-    student, teacher = _scores(records, STUDENT), _scores(records, TEACHER)
+    student, teacher = scores_of(records, STUDENT), scores_of(records, TEACHER)
     kept = {task: [score / fmean(teacher[task]) for score in student[task]]
             for task in student.keys() & teacher.keys() if fmean(teacher[task]) > 0}
     others = [fmean(shares) for task, shares in kept.items() if task != "cola"]
@@ -447,13 +448,16 @@ class Claim:
         return f"{self.section}: {self.name}"
 
 
-_BATCH, _PARAMS = "python -m minialbert.batch", "notebooks/params"
-COMMANDS = {  # by source of results: what makes them
+_BATCH, _PARAMS, _STORE = "python -m minialbert.batch", "notebooks/params", "-p store ../figures/data"
+COMMANDS = {  # by source of results: what makes them, from the checkout's root
     "lab": "make run",
-    "attention": f"{_BATCH} run notebooks/08_attention_maps.ipynb --to runs/attention",
-    "efficiency": f"{_BATCH} run notebooks/13_efficiency.ipynb --to runs/efficiency",
-    **{name: f"{_BATCH} plan {_PARAMS}/lab/{name}.yaml"
-       for name in ("glue", "ner", "adapter_tuning", "ablations")},
+    "attention": f"{_BATCH} run notebooks/08_attention_maps.ipynb --to runs/attention "
+                 f"--parameters {_PARAMS}/lab/attention.yaml {_STORE}/attention.json",
+    "efficiency": f"{_BATCH} run notebooks/13_efficiency.ipynb --to runs/efficiency "
+                  f"--parameters {_PARAMS}/lab/efficiency.yaml {_STORE}/efficiency.json",
+    "ablations": f"{_BATCH} plan {_PARAMS}/lab/ablations.yaml && "
+                 f"{_BATCH} run notebooks/12_ablations.ipynb --to runs/12_ablations {_STORE}/ablations.json",
+    **{name: f"{_BATCH} plan {_PARAMS}/lab/{name}.yaml" for name in ("glue", "ner", "adapter_tuning")},
     **{f"paper/{name}": f"{_BATCH} plan {_PARAMS}/paper/{name}.yaml --to runs/paper"
        for name in ("glue", "ner", "ablations")}}
 
@@ -570,6 +574,8 @@ _SAYS = {
          Measured("efficiency", {"model": "MiniALBERT*"}, None, 0.9, 1.1, "latency_ratio", _TIMING)),
         ("memory", "its memory equals DistilBERT's",
          Measured("efficiency", {"model": "MiniALBERT*"}, None, 0.9, 1.1, "memory_ratio", _TIMING)),
+        ("memory, working", "ours: so does its working memory, weights left out",
+         Measured("efficiency", {"model": "MiniALBERT*"}, None, 0.9, 1.1, "working_ratio", _TIMING)),
         ("acceptability", "poor at semantic acceptability", _acceptability()),
         ("acceptability, here", "poorest there at this size", Measured(
             "glue", {}, measure="least share of the teacher's score kept elsewhere minus CoLA's",

@@ -682,7 +682,7 @@ def entity_f1(task, logits_per_row, encoded, protocol="words") -> dict[str, floa
     return _entities(task, predicted, references)
 
 
-GLUE_COLUMNS = ("mnli_m", "mnli_mm", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
+GLUE_COLUMNS = ("mnli_matched", "mnli_mismatched", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 
 
 def glue_average(scores, missing="error") -> float:

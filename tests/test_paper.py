@@ -1,15 +1,17 @@
 """The paper's numbers against themselves, and verdicts that follow the stored results."""
 
+import copy
 import json
 import math
 import re
+import shlex
 import shutil
 from collections import Counter
 
 import pytest
 from conftest import ROOT
 
-from minialbert import paper
+from minialbert import batch, lab, paper, tasks
 from minialbert.paper import (CLAIMS, GLUE, NER, TABLE_1, TABLE_2, TABLE_3, TABLE_4, Beyond, Effect, Exact,
                               Measured, ResultError, average, judge, ledger, load_results, measure_effect,
                               operations, parameters)
@@ -104,6 +106,10 @@ def test_parameters_are_those_of_the_models():
 def test_operations():
     assert operations(rank=768, adapters=False) == 6 * (4 * 768**2 + 2 * 768 * 3072)
     assert operations() - operations(adapters=False) == 12 * 2 * 768 * 48
+
+
+def test_columns_are_called_as_the_tasks_are():
+    assert GLUE == tasks.GLUE_COLUMNS and set(NER) <= set(tasks.TASKS)
 
 
 def test_the_papers_slips_have_their_rows():
@@ -222,7 +228,7 @@ def test_no_claim_is_missing():
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
     assert Counter(claim.section for claim in CLAIMS) == {
         "abstract": 4, "contributions": 7, "method": 3, "discussion": 18, "alignment ablation": 6,
-        "embedding ablation": 4, "conclusion": 2, "limitations": 6, "appendix C": 3,
+        "embedding ablation": 4, "conclusion": 2, "limitations": 7, "appendix C": 3,
         "table 1": 28, "table 2": 26, "table 3": 3, "table 4": 4}
     scored = {claim.only.removeprefix(" --only '").removesuffix(",*'") for claim in CLAIMS if claim.only}
     assert scored == {row.key for row in ROWS}
@@ -250,15 +256,18 @@ def entry(name, *folders):
 
 
 def test_a_changed_result_changes_the_verdict(stored):
-    before = entry("abstract: transfer", stored.parent)
-    assert before.verdict == "agrees here" and before.seeds == 1 and before.effect.startswith("0.125 ±")
-    assert before.evidence == stored.as_posix() and before.budget.startswith("950 steps, ")
-    assert not before.command
     content = json.loads(stored.read_text())
-    content["metrics"]["similarity"]["student"] = content["metrics"]["similarity"]["same start"] - 0.1
+    student, start = (next(one for one in content["runs"] if one["system"] == name)
+                      for name in ("student", "same start"))
+    before = entry("abstract: transfer", stored.parent)
+    assert before.effect.startswith(f"{student['similarity'] - start['similarity']:.3g} ±")
+    assert before.verdict == "agrees here" and before.seeds == 1 and not before.command
+    assert before.evidence == stored.as_posix() and before.budget.startswith("950 steps, ")
+    student["similarity"] = start["similarity"] - 0.1
     stored.write_text(json.dumps(content))
     assert entry("abstract: transfer", stored.parent).verdict == "disagrees here"
-    stored.write_text(json.dumps(content | {"status": "running"}))
+    content["manifest"]["status"] = "running"
+    stored.write_text(json.dumps(content))
     assert entry("abstract: transfer", stored.parent).verdict == "needs a run"
     stored.unlink()
     after = entry("abstract: transfer", stored.parent)
@@ -383,3 +392,85 @@ def test_a_broken_result_is_named(tmp_path, text):
 def test_beyond_this_project():
     beyond = [claim for claim in CLAIMS if isinstance(claim.check, Beyond)]
     assert {claim.name for claim in beyond} == {"available", "first", "unlike full models", "questions"}
+
+
+# ---- commands that make results, and results that say how they were made
+
+def leaves(part) -> tuple:
+    """The source whose result one command writes: (read from figures/data, read from runs)."""
+    words = shlex.split(part)
+    assert words[:3] == ["python", "-m", "minialbert.batch"]
+    given = batch._parser().parse_args(words[3:])
+    if given.command == "plan":
+        runs = batch.read_plan(ROOT / given.plan)
+        stored = {run.parameters.get("store") for run in runs} - {None}
+        return stored, (*given.to.split("/")[1:], runs[0].plan)
+    values = lab.read_mapping(ROOT / given.parameters) if given.parameters else {}
+    values |= dict(given.p)
+    lab.check_parameters(values, lab.notebook_parameters(ROOT / given.notebook))
+    return {values["store"]}, tuple(given.to.split("/")[1:])
+
+
+@pytest.mark.parametrize("source", [name for name in paper.COMMANDS if name != "lab"])
+def test_a_command_makes_what_the_ledger_reads(source):
+    stored, folder = zip(*map(leaves, paper.COMMANDS[source].split(" && ")))
+    assert source in {"/".join(one) for one in folder}  # with results of runs/
+    if not source.startswith("paper/"):
+        assert set().union(*stored) == {f"../figures/data/{source}.json"}
+
+
+def test_every_source_of_a_claim_has_a_command():
+    assert {claim.check.source for claim in CLAIMS if isinstance(claim.check, Measured)} == paper.COMMANDS.keys()
+    assert paper.COMMANDS["lab"] == "make run"
+
+
+def stray(content) -> list:
+    """Where the parameters of a stored result are not its notebook's, or not those of a run of its plan."""
+    file = ROOT / f"notebooks/{content['notebook']}.ipynb"
+    known, plan = lab.notebook_parameters(file), content["plan"] and ROOT / content["plan"]
+    if plan and "notebook" in lab.read_mapping(plan):
+        runs = [run.parameters for run in batch.read_plan(plan) if run.notebook == file]
+    else:
+        runs = [lab.read_parameters(plan, known) if plan else lab.check_parameters({}, known)]
+    manifests = content.get("manifests", {})
+    parts = manifests.values() if isinstance(manifests, dict) else manifests
+    found = []
+    for given in [one["parameters"] for one in parts if "parameters" in one] or [content["parameters"]]:
+        try:
+            checked = lab.plain(lab.check_parameters(given, known))
+        except lab.ParameterError as error:
+            found.append(str(error))
+        else:
+            kept = sorted(given.keys() - {"data"})  # where the data lies is the machine's matter
+            found += min(([f"{name} is {checked[name]!r}, planned {run[name]!r}" for name in kept
+                           if run[name] != checked[name]] for run in runs), key=len)
+    if isinstance(manifests, dict) and plan:
+        found += [f"no run of {task}" for task in manifests.keys() - {run.get("task") for run in runs}]
+    return found
+
+
+STORED = {path.stem: json.loads(path.read_text(encoding="utf8")) for path in (ROOT / "figures/data").glob("*.json")}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in STORED if not name.endswith("recipe")))
+def test_a_stored_result_is_of_its_plan(name):
+    assert name in paper.COMMANDS
+    if STORED[name]["what"].startswith("draft"):
+        pytest.skip("a draft: to be made by its plan")
+    assert not stray(STORED[name])
+
+
+@pytest.mark.parametrize("name, values, complaint", [
+    ("efficiency", {"rounds": 4}, "rounds is 4, planned 3"), ("efficiency", {"rounds": "3"}, "must be int"),
+    ("efficiency", {"round": 3}, "unknown parameter 'round'"), ("lab", {"steps": 951}, "steps is 951, planned 950"),
+    ("lab", {"dropout": 0.1}, "dropout is 0.1, planned 0.0"), ("ner", {"epochs": 9}, "epochs is 9")])
+def test_a_result_that_was_made_otherwise_is_found(name, values, complaint):
+    content = copy.deepcopy(STORED[name])
+    content["parameters"] |= values
+    assert any(complaint in one for one in stray(content))
+
+
+def test_a_task_that_no_plan_has_is_found():
+    content = copy.deepcopy(STORED["glue"])
+    content["manifests"]["wnli"] = content["manifests"]["stsb"]
+    assert stray(content) == ["no run of wnli"]

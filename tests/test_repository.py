@@ -73,7 +73,7 @@ def test_version_is_said_once():
 
 # ---- commands
 
-TARGETS = ["run", "test", "lab", "refresh", "bench", "clean"]
+TARGETS = ["run", "test", "lab", "figures", "refresh", "bench", "clean"]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
@@ -83,6 +83,12 @@ def test_make_knows(target):
     assert shown.returncode == 0, shown.stderr
     told = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True)
     assert re.search(rf"^  make {target} +\S", told.stdout, re.M)
+
+
+def test_readme_shows_every_picture_and_says_what_it_shows():
+    shown = re.findall(r"!\[([^]]*)\]\((\S+?)\)", text("README.md"))
+    assert "<img" not in text("README.md") and all(len(alt) > 20 for alt, _ in shown)
+    assert sorted(file for _, file in shown) == sorted(f"figures/{path.name}" for path in (ROOT / "figures").glob("*.png"))
 
 
 def test_license_is_the_one_declared():
