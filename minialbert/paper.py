@@ -199,17 +199,21 @@ def measure_effect(of: dict, minus: dict | None = None, noise: float | None = No
 
     Args:
         of, minus: {task: [a score a seed]}, of the same tasks.
-        noise: a score's standard deviation, stated beforehand, for tasks where no side has two seeds.
+        noise: a score's standard deviation, stated beforehand, for tasks where no side has two seeds. Without it they
+            take the largest of the other tasks'.
     """
-    values, squares, seeds = [], [], []
+    values, spreads, shares, seeds = [], [], [], []
     for task in of:
         sides = [of[task]] + ([minus[task]] if minus else [])
-        spread = math.inf if noise is None else noise**2
-        if freedom := sum(len(side) - 1 for side in sides):
-            spread = sum((len(side) - 1) * variance(side) for side in sides if len(side) > 1) / freedom
+        freedom = sum(len(side) - 1 for side in sides)
+        spreads.append(sum((len(side) - 1) * variance(side) for side in sides if len(side) > 1) / freedom
+                       if freedom else None)
+        shares.append(sum(1 / len(side) for side in sides))
         values.append(fmean(sides[0]) - (fmean(sides[1]) if minus else 0))
-        squares.append(sum(spread / len(side) for side in sides))
         seeds.append(min(map(len, sides)))
+    known = [spread for spread in spreads if spread is not None]
+    unknown = noise**2 if noise is not None else max(known, default=math.inf)
+    squares = [(unknown if spread is None else spread) * share for spread, share in zip(spreads, shares)]
     return Effect(fmean(values), math.sqrt(sum(squares)) / len(values), min(seeds))
 
 

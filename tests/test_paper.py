@@ -149,6 +149,8 @@ def test_effect_over_tasks_and_of_a_value_alone():
 
 def test_one_seed_tells_no_spread():
     assert measure_effect({"a": [0.9]}, {"a": [0.1]}).error == math.inf
+    with_one = measure_effect({"a": [1.0, 3.0], "b": [10.0, 14.0], "c": [5.0]})  # c borrows b's variance, 8
+    assert with_one.error == pytest.approx(math.sqrt(2 / 2 + 8 / 2 + 8) / 3) and with_one.seeds == 1
     assert measure_effect({"a": [0.9]}, {"a": [0.1]}, noise=0.3).error == pytest.approx(0.3 * math.sqrt(2))
     assert measure_effect({"a": [0.9, 0.7]}, {"a": [0.1]}).error < 1
     assert judge(Effect(0.8, math.inf, 1)) == "needs a run"
