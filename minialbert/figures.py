@@ -927,10 +927,10 @@ def tuning_scores(rows: dict, unit: str, title: str, within: float):
         axis.plot([first, np.mean(scores)], [place, place], color=colour, lw=3, alpha=0.6)
         axis.plot(scores, [place + 0.22] * len(scores), "|", ms=8, color=colour)
         axis.plot(np.mean(scores), place, "o", ms=11, color=colour)
-        axis.text(min(scores) - 0.2, place, f"{np.mean(scores):.1f}  ", ha="right", va="center")
+        axis.text(np.mean(scores), place - 0.17, f"{np.mean(scores):.1f}", ha="center", va="bottom", fontsize=9)
     axis.set_yticks(range(len(rows)), rows)
     axis.set(xlabel=unit, title=title, xlim=(lowest - 0.2 * (first - lowest) - 1.5, max(map(max, rows.values())) + 1),
-             ylim=(len(rows) - 0.5, -0.5))
+             ylim=(len(rows) - 0.5, -0.6))
     axis.grid(axis="y", visible=False)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return figure
