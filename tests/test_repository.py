@@ -1,10 +1,12 @@
 """What holds of the repository as a whole: one list of packages, floors kept, no machine's paths."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
 import tomllib
+from statistics import fmean, stdev
 
 import pytest
 import yaml
@@ -89,6 +91,29 @@ def test_readme_shows_every_picture_and_says_what_it_shows():
     shown = re.findall(r"!\[([^]]*)\]\((\S+?)\)", text("README.md"))
     assert "<img" not in text("README.md") and all(len(alt) > 20 for alt, _ in shown)
     assert sorted(file for _, file in shown) == sorted(f"figures/{path.name}" for path in (ROOT / "figures").glob("*.png"))
+
+
+MEASURED = {  # task: its name and score in README's table, in this order; each from a stored result
+    "stsb": "STS-B, Pearson", "sst2": "SST-2, accuracy; 6,400 rows", "mrpc": "MRPC, F1", "cola": "CoLA, Matthews",
+    "qnli": "QNLI, accuracy; 2,000 rows", "mnli_matched": "MNLI matched, accuracy; 3,000 rows",
+    "ncbi_disease": "NCBI-disease, F1 of entities", "bc5cdr_chem": "BC5CDR-chem, F1 of entities"}
+SYSTEMS = ("teacher", "student", "same start", "random start")
+
+
+def readme_row(task, records):
+    cells = []
+    for system in SYSTEMS:
+        scores = [100 * one["score"] for one in records if one["task"] == task and one.get("protocol") in (None, "word")
+                  and one["system"] == system]
+        cells.append(f"{fmean(scores):.1f}" + (f" ± {stdev(scores):.1f}" if len(scores) > 1 else ""))
+    return f"| {MEASURED[task]} | {' | '.join(cells)} |"
+
+
+def test_readmes_scores_are_the_stored_ones():
+    files = [json.loads((ROOT / f"figures/data/{name}.json").read_text(encoding="utf8")) for name in ("glue", "ner")]
+    rows = [readme_row(task, [record for file in files for record in file["runs"]]) for task in MEASURED]
+    header = f"| percent | {' | '.join(SYSTEMS)} |\n|---|---|---|---|---|\n"
+    assert header + "\n".join(rows) in text("README.md")
 
 
 def test_license_is_the_one_declared():
