@@ -8,6 +8,8 @@ trains what notebook 07_distil trains, from the same parameter file; `python -m`
 import json
 import math
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -673,6 +675,43 @@ def distil(setup: Setup, resume: bool = True) -> Path:
         setup.tokenizer.save_pretrained(folder / "student")
         lab.write_json(folder / "history.json", trainer.state.log_history)
     setup.student.eval()
+    return folder / "student"
+
+
+def distil_by_torchrun(arguments: DistilArguments, processes: int) -> Path:
+    """The same run in `processes` processes of this machine, one a GPU where there are GPUs; `distil` then reads it.
+
+    Follows torchrun's log, a prefix a rank, and keeps it in run_folder/torchrun.log. Cores are shared out, unless
+    OMP_NUM_THREADS says how many a process takes.
+
+    Raises:
+        TrainingError: naming the rank that failed first, what it said last, and where the log is.
+    """
+    folder = Path(arguments.run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lab.write_json(folder / "torchrun.json", asdict(arguments))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "--tee=3",
+               "-m", __name__, str(folder / "torchrun.json")]
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    said, failed = {}, ""
+    with (folder / "torchrun.log").open("w", encoding="utf8") as log, subprocess.Popen(
+            command, env={"OMP_NUM_THREADS": threads} | os.environ, text=True, encoding="utf8", errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                print(line, end="", file=log, flush=True)
+                if (told := re.match(r"\[\w*?(\d+)\]:\s*(\S.*)", line)):
+                    said[told[1]] = told[2]
+                elif (found := re.search(r"local_rank: (\d+)", line)):
+                    failed = found[1]  # the summary's last is its root cause
+        except BaseException:
+            process.terminate()  # torchrun ends its workers
+            raise
+    if process.returncode:
+        last = f", which said last: {said[failed]}" if failed in said else ""
+        raise TrainingError(f"torchrun stopped, rank {failed or 'unknown'} failed first{last}. The log is kept: "
+                            f"{folder / 'torchrun.log'}. Mend it and run again: it goes on from the last checkpoint.")
     return folder / "student"
 
 

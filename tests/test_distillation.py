@@ -6,22 +6,27 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
 from minialbert import MiniAlbertForMaskedLM, distillation, lab
 from minialbert.corpus import CorpusError
 from minialbert.distillation import (DistilArguments, DistillationError, Distiller, LossWeights,
-                                     default_layer_map, distil, fit_mlm_head, load_teacher,
+                                     default_layer_map, distil, distil_by_torchrun, fit_mlm_head, load_teacher,
                                      masked_lm_head, prepare, start_student, student_config, truncated_svd)
 from minialbert.losses import attention_loss, hidden_loss, mlm_loss, output_loss
-from minialbert.training import NotFiniteError, last_checkpoint
+from minialbert.training import NotFiniteError, TrainingError, last_checkpoint
 from tiny import make_corpus, make_teacher, teacher_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -360,6 +365,38 @@ def test_two_processes_equal_one(files, tmp_path):
     torch.testing.assert_close(torch.tensor(traces[0]), torch.tensor(traces[1]), rtol=1e-5, atol=1e-5)
 
 
+def test_torchrun_from_the_notebook_is_followed(files, tmp_path, capfd, monkeypatch):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    run = arguments(files, tmp_path, steps=4)
+    folder = distil_by_torchrun(run, 2)
+    printed = capfd.readouterr().out
+    assert "[default0]:" in printed and (tmp_path / "torchrun.log").read_text() == printed
+    weights = load_file(folder / "model.safetensors")
+    setup = prepare(run)
+    distil(setup)  # as the notebook does next: nothing is left to train
+    assert len(json.loads((tmp_path / "history.json").read_text())) >= 4
+    torch.testing.assert_close(dict(load_file(folder / "model.safetensors")), weights, rtol=0, atol=0)
+
+
+def test_a_rank_that_fails_is_named(files, tmp_path, monkeypatch):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+    def kill():
+        while True:
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if child.environ().get("LOCAL_RANK") == "1" and list((tmp_path / "checkpoints").glob("*")):
+                        return child.kill()
+            time.sleep(0.1)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(TrainingError, match="rank 1 failed first.*torchrun.log.*from the last checkpoint"):
+        distil_by_torchrun(arguments(files, tmp_path, steps=4000), 2)
+    assert "Signal 9" in (tmp_path / "torchrun.log").read_text()
+
+
 def test_other_arguments_do_not_resume_a_run(files, tmp_path):
     run = arguments(files, tmp_path, steps=2)
     distil(prepare(run))
@@ -422,8 +459,9 @@ def test_a_corpus_that_cannot_be_used(files, tmp_path, lines, message):
 def test_the_notebook_and_torchrun_take_the_same_parameters():
     cell = lab.notebook_parameters(ROOT / "notebooks/07_distil.ipynb")
     ours, theirs = ({field.name: field.type for field in fields(known)} for known in (DistilArguments, cell))
-    assert str(theirs.pop("store")) == "str | None"  # the notebook's own
+    assert str(theirs.pop("store")) == "str | None" and theirs.pop("processes") is int  # the notebook's own
     assert ours == theirs
     ours, theirs = asdict(DistilArguments()), asdict(cell())
-    assert theirs.pop("store") is None and theirs.pop("run_folder") == "../" + ours.pop("run_folder")  # a notebook runs in its own folder
+    assert (theirs.pop("store"), theirs.pop("processes")) == (None, 1)
+    assert theirs.pop("run_folder") == "../" + ours.pop("run_folder")  # a notebook runs in its own folder
     assert ours == theirs
