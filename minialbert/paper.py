@@ -398,18 +398,19 @@ def _averages(rows) -> Exact:
 
 # ---- what is derived from several records
 
-def _best_rates(records, tuning) -> dict:
-    """{task: log10 of the learning rate with the best mean score}, of tasks where at least two were tried."""
+def _best_rates(records, tuning, among=None) -> dict:
+    """{task: log10 of the learning rate with the best mean score}, of tasks where two were tried, and `among` too."""
     grids = defaultdict(dict)
     for rate in {record["learning_rate"] for record in records if "learning_rate" in record}:
         tried = [record for record in records if record.get("learning_rate") == rate]
         for task, scores in scores_of(tried, {"tuning": tuning, "chosen": "*"}).items():
             grids[task][rate] = fmean(scores)
-    return {task: math.log10(max(grid, key=grid.get)) for task, grid in grids.items() if len(grid) > 1}
+    return {task: math.log10(max(grid, key=grid.get)) for task, grid in grids.items()
+            if len(grid) > 1 and (among is None or among in grid)}
 
 
 def _rates(records) -> list[dict]:
-    rates = list(_best_rates(records, "adapter").values())
+    rates = list(_best_rates(records, "adapter", among=5e-4).values())
     return [{"": rates}] if rates else [{}]
 
 

@@ -330,6 +330,8 @@ def test_learning_rates():
     assert higher(other)["verdict"] == best(other)["verdict"] == "disagrees here"
     one_rate = [one for one in paper_like if one["chosen"]]
     assert higher(one_rate) == best(one_rate) == {"verdict": "needs a run"}
+    unasked = [one for one in paper_like if one["learning_rate"] != 5e-4]
+    assert best(unasked) == {"verdict": "needs a run"}  # 5e-4 was not among those tried
 
 
 @pytest.mark.parametrize("gain, verdict", [(0.1, "agrees here"), (-0.2, "disagrees here")])
