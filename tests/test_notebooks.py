@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import nbformat
 import notebook_checks as checks
@@ -12,7 +13,7 @@ import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from minialbert import lab
+from minialbert import lab, sources
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CELL_SECONDS = 900
@@ -49,6 +50,9 @@ def course(tmp_path_factory):
     folder = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     (folder / "figures").symlink_to(ROOT / "figures")
+    for name in sources.WHEELS:  # a first fetch shows a bar, which would be an output like any other
+        with suppress(sources.SourceError):  # the notebook that needs it says what to do
+            sources.fetch(name, quiet=True)
     return folder
 
 
