@@ -116,6 +116,15 @@ def test_readmes_scores_are_the_stored_ones():
     assert header + "\n".join(rows) in text("README.md")
 
 
+def test_readmes_run_is_the_stored_one():
+    stored = json.loads((ROOT / "figures/data/lab.json").read_text(encoding="utf8"))["runs"]
+    found = {one["system"]: one for one in stored}
+    names = ("hidden", "attention_row", "masked_accuracy", "similarity")
+    shown = [" ".join(line.split()) for line in text("README.md").splitlines()]
+    for system in SYSTEMS:  # a teacher is no distance from itself
+        assert " ".join([system, *(f"{found[system].get(name, 0):.3f}" for name in names)]) in shown
+
+
 def test_license_is_the_one_declared():
     assert "Apache License" in text("LICENSE") and "Version 2.0" in text("LICENSE")
     assert tomllib.loads(text("pyproject.toml"))["project"]["license"] == "Apache-2.0"
