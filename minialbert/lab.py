@@ -331,6 +331,33 @@ class Run:
                    peak_memory_mb=round(peak / unit), peak_gpu_memory_mb=round(gpu_peak / 2**20),
                    metrics=plain(metrics or {}), **entries)
 
+    def store(self, file, notebook, runs, about="", part=False, **more):
+        """Writes a finished run's records as a stored result: figures/data/NAME.json is planned by params/lab/NAME.yaml
+        (that of `make run`, lab, by distil.yaml).
+
+        Beside them stand the parameters, those that say where things lie excepted, and the manifest. With `part`
+        several runs of the plan fill one result: records of the same task and system are replaced, the others stay,
+        and each run's manifest is kept under its folder's name.
+        """
+        file, planned = Path(file), {"lab": "distil"}
+        plan = f"notebooks/params/lab/{planned.get(file.stem, file.stem)}.yaml"
+        plan = plan if (ROOT / plan).exists() else None
+        made = {key: self.manifest[key] for key in ("status", "started", "seconds", "peak_memory_mb", "commit",
+                                                    "versions", "machine")}
+        elsewhere = ("run_folder", "store", "data")
+        used = {key: value for key, value in self.manifest["parameters"].items() if key not in elsewhere}
+        if part:
+            before = json.loads(file.read_text(encoding="utf8")) if file.exists() else {"runs": [], "manifests": {}}
+            own = {(one["task"], one["system"]) for one in runs}
+            runs = [one for one in before["runs"] if (one["task"], one["system"]) not in own] + runs
+            parts = before["manifests"] | {self.folder.name: made | {"parameters": used} | more}
+            seconds = round(sum(one["seconds"] for one in parts.values()), 1)
+            more = {"manifest": {"status": "done", "seconds": seconds}, "manifests": parts}
+        else:
+            more = {"parameters": used, "machine": made.pop("machine"), "manifest": made} | more
+        what = f"Notebook {notebook}" + f" by {plan}" * bool(plan) + f": {about}" * bool(about) + "."
+        write_json(file, {"what": what, "notebook": notebook, "plan": plan} | more | {"runs": runs})
+
     def __enter__(self):
         return self
 

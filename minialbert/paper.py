@@ -456,6 +456,8 @@ class Claim:
 _BATCH, _PARAMS, _STORE = "python -m minialbert.batch", "notebooks/params", "-p store ../figures/data"
 COMMANDS = {  # by source of results: what makes them, from the checkout's root
     "lab": "make run",
+    "long": f"{_BATCH} run notebooks/07_distil.ipynb --to runs/long "
+            f"--parameters {_PARAMS}/lab/long.yaml {_STORE}/long.json",
     "attention": f"{_BATCH} run notebooks/08_attention_maps.ipynb --to runs/attention "
                  f"--parameters {_PARAMS}/lab/attention.yaml {_STORE}/attention.json",
     "efficiency": f"{_BATCH} run notebooks/13_efficiency.ipynb --to runs/efficiency "

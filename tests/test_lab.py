@@ -128,6 +128,37 @@ def test_a_run_leaves_its_manifest(tmp_path):
     assert run.path("a.png") == run.folder / "a.png"
 
 
+def test_a_stored_result_says_how_it_was_made(tmp_path):
+    run = lab.Run(tmp_path / "a", parameters={"steps": 3, "run_folder": "a", "store": "x", "data": "/home"})
+    run.finish()
+    for name, plan in (("glue", "glue"), ("lab", "distil"), ("mine", None)):
+        run.store(tmp_path / f"{name}.json", "09_glue", [{"score": 1}], "of scores", history=[2])
+        found = json.loads((tmp_path / f"{name}.json").read_text())
+        assert found["plan"] == (plan and f"notebooks/params/lab/{plan}.yaml")
+        assert found["parameters"] == {"steps": 3} and found["manifest"]["status"] == "done"
+        assert found["machine"] == run.manifest["machine"] and found["history"] == [2]
+        assert found["runs"] == [{"score": 1}] and found["what"].endswith(": of scores.")
+
+
+def test_parts_of_a_stored_result_do_not_touch_each_other(tmp_path):
+    def store(name, score, **record):
+        run = lab.Run(tmp_path / name, parameters={"task": record["task"]})
+        run.finish()
+        run.manifest["seconds"] = 1.5
+        run.store(tmp_path / "glue.json", "09_glue", [record | {"score": score}], part=True)
+        return json.loads((tmp_path / "glue.json").read_text())
+
+    store("a", 1, task="cola", system="student")
+    store("b", 2, task="cola", system="long student")
+    store("c", 3, task="mrpc", system="student")
+    found = store("a", 4, task="cola", system="student")
+    assert sorted((one["task"], one["system"], one["score"]) for one in found["runs"]) == [
+        ("cola", "long student", 2), ("cola", "student", 4), ("mrpc", "student", 3)]
+    assert {name: part["parameters"] for name, part in found["manifests"].items()} == {
+        "a": {"task": "cola"}, "b": {"task": "cola"}, "c": {"task": "mrpc"}}
+    assert found["manifest"] == {"status": "done", "seconds": 4.5}
+
+
 def test_a_failed_run_says_so(tmp_path):
     with pytest.raises(KeyError), lab.Run(tmp_path):
         raise KeyError("gone")
