@@ -17,7 +17,7 @@ run: $(INSTALLED) ## distil a student here, fine-tune and compare it; offline af
 	  --parameters notebooks/params/lab/stsb.yaml --to runs/stsb
 
 test: $(INSTALLED) ## run every test: unit, conformance, and each notebook compared with its committed outputs
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lab: $(INSTALLED) ## open the course in JupyterLab; OPTIONS="--no-browser --allow-root" for a server
 	JUPYTER_PREFER_ENV_PATH=1 $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \

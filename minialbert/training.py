@@ -1,10 +1,13 @@
-"""What every training here shares: the library's Trainer with one bar, a stop at NaN, and resume."""
+"""What every training here shares: the library's Trainer with one bar, a stop at NaN, and resume; its memory."""
 
 import json
+import weakref
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -131,3 +134,31 @@ def last_checkpoint(folder) -> Path | None:
         except (OSError, json.JSONDecodeError):  # killed while it was written
             continue
     return None
+
+
+class MemoryAccount(TorchDispatchMode):
+    """Bytes of the tensors made inside `with MemoryAccount(*known)` that are alive: `now`, and at `most` so far.
+
+    Every operation is watched, and each new tensor counted until it is freed: exact, and blind to what Python and its
+    libraries occupy. Storage of the known tensors (weights, an optimiser's moments) is not counted.
+    """
+
+    def __init__(self, *known: torch.Tensor):
+        super().__init__()
+        self.now = self.most = 0
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
+
+    def _free(self, address, size):
+        self.now -= size
+        self.known.discard(address)
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage.data_ptr())
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._free, storage.data_ptr(), storage.nbytes())
+        self.most = max(self.now, self.most)
+        return result

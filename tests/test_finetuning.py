@@ -21,6 +21,7 @@ from minialbert import (MiniAlbertConfig, MiniAlbertForMaskedLM, MiniAlbertForSe
 from minialbert.finetuning import (FinetuningError, TuningArguments, adapter_state_dict, evaluate, finetune,
                                    frozen_in_bf16, load_adapters, load_for_task, mark_only_adapters_trainable,
                                    near_lengths, predict, save_adapters, sentence_embeddings, sentence_similarity, tune)
+from minialbert.training import MemoryAccount
 from tiny import SUBJECTS, TOKENIZER, VERBS
 
 PAIRS = {"sentence1": ["the cat sees a dog.", "my sister likes the river", "a bird", "the teacher knows our house."],
@@ -478,3 +479,19 @@ def test_a_comparison_trains_each_system(arguments, data, checkpoint, tmp_path):
     assert list(result) == list(systems)
     assert all(len(one["scores"]["validation"]["accuracy"]) == 2 for one in result.values())
     assert (tmp_path / "random-start/seed-1/result.json").exists()
+
+
+def test_memory_is_counted_while_it_is_held():
+    known = torch.zeros(1000)
+    with MemoryAccount(known) as account:
+        first = known + 1                     # 4,000 bytes
+        view = first.view(10, 100)            # of the same storage: none
+        second = torch.cat([first, first])    # 8,000 more
+        assert (account.now, account.most) == (12_000, 12_000)
+        del second
+        known.add_(1)
+        assert (account.now, account.most) == (4_000, 12_000)
+        del first
+        assert view.sum() == 1000 and account.now >= 4_000, "a view keeps the storage"
+        del view
+    assert account.now < 100 and account.most == 12_000
