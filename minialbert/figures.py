@@ -6,7 +6,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 # Okabe and Ito's palette: told apart by readers with any colour vision
 COLOURS = dict(teacher="#0072B2", student="#D55E00", start="#E69F00", random="#999999", extra="#009E73",
-               violet="#CC79A7", sky="#56B4E9")
+               violet="#CC79A7", sky="#56B4E9", long="#8B3A00")
 TERMS = {"mlm": ("masked words (eq. 6)", COLOURS["sky"]), "attention": ("attention maps (eq. 7)", COLOURS["extra"]),
          "hidden": ("hidden states (eq. 8)", COLOURS["student"]), "output": ("outputs (eq. 10)", COLOURS["teacher"]),
          "embedding": ("embeddings (eq. 12)", COLOURS["violet"])}
@@ -95,7 +95,7 @@ def score_bars(scores: dict[str, float], title: str, unit: str, limits=(0, 1)):
     """One bar a model, its value beside it: {model: score}; a model's colour follows from its name."""
     figure, axis = _axes(height=0.9 + 0.5 * len(scores))
     for model, score in scores.items():
-        kind = next((kind for kind in ("teacher", "random", "start") if kind in model.lower()), "student")
+        kind = next((kind for kind in ("teacher", "random", "start", "long") if kind in model.lower()), "student")
         axis.barh(model, score - limits[0], left=limits[0], color=COLOURS[kind], height=0.6)
         axis.text(score, model, f" {score:.3f}", va="center")
     axis.set(xlabel=unit, title=title, xlim=(limits[0], limits[1]))
@@ -813,7 +813,7 @@ def effects(panels: dict, title: str):
 
 def _kind(system):
     """What a system's colour follows from: its name."""
-    return next((kind for kind in ("teacher", "random", "start") if kind in system.lower()), "student")
+    return next((kind for kind in ("teacher", "random", "start", "long") if kind in system.lower()), "student")
 
 
 def scores_side_by_side(panels: dict):
