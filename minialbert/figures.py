@@ -95,8 +95,7 @@ def score_bars(scores: dict[str, float], title: str, unit: str, limits=(0, 1)):
     """One bar a model, its value beside it: {model: score}; a model's colour follows from its name."""
     figure, axis = _axes(height=0.9 + 0.5 * len(scores))
     for model, score in scores.items():
-        kind = next((kind for kind in ("teacher", "random", "start", "long") if kind in model.lower()), "student")
-        axis.barh(model, score - limits[0], left=limits[0], color=COLOURS[kind], height=0.6)
+        axis.barh(model, score - limits[0], left=limits[0], color=COLOURS[_kind(model)], height=0.6)
         axis.text(score, model, f" {score:.3f}", va="center")
     axis.set(xlabel=unit, title=title, xlim=(limits[0], limits[1]))
     axis.grid(axis="y", visible=False)

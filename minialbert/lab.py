@@ -348,8 +348,8 @@ class Run:
         used = {key: value for key, value in self.manifest["parameters"].items() if key not in elsewhere}
         if part:
             before = json.loads(file.read_text(encoding="utf8")) if file.exists() else {"runs": [], "manifests": {}}
-            own = {(one["task"], one["system"]) for one in runs}
-            runs = [one for one in before["runs"] if (one["task"], one["system"]) not in own] + runs
+            own = {(one["task"], one.get("system")) for one in runs}
+            runs = [one for one in before["runs"] if (one["task"], one.get("system")) not in own] + runs
             parts = before["manifests"] | {self.folder.name: made | {"parameters": used} | more}
             seconds = round(sum(one["seconds"] for one in parts.values()), 1)
             more = {"manifest": {"status": "done", "seconds": seconds}, "manifests": parts}

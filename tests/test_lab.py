@@ -157,6 +157,8 @@ def test_parts_of_a_stored_result_do_not_touch_each_other(tmp_path):
     assert {name: part["parameters"] for name, part in found["manifests"].items()} == {
         "a": {"task": "cola"}, "b": {"task": "cola"}, "c": {"task": "mrpc"}}
     assert found["manifest"] == {"status": "done", "seconds": 4.5}
+    store("c", 5, task="mrpc")  # of no system, as notebook 11's ratio of two steps
+    assert [one["score"] for one in store("c", 6, task="mrpc")["runs"] if "system" not in one] == [6]
 
 
 def test_a_failed_run_says_so(tmp_path):
