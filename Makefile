@@ -17,7 +17,7 @@ run: $(INSTALLED) ## distil a student here, fine-tune and compare it; offline af
 	  --parameters notebooks/params/lab/stsb.yaml --to runs/stsb
 
 test: $(INSTALLED) ## run every test: unit, conformance, and each notebook compared with its committed outputs
-	$(PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist load --maxschedchunk 1
 
 lab: $(INSTALLED) ## open the course in JupyterLab; OPTIONS="--no-browser --allow-root" for a server
 	JUPYTER_PREFER_ENV_PATH=1 $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
@@ -49,6 +49,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  fi; \
 	  echo "Making $(VENV) with $$python."; $$python -m venv $(VENV) || exit 1; }
 	@echo "Installing the packages of pyproject.toml into $(VENV): once, 1 to 10 minutes."
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]' || \
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[all]' || \
 	  { echo "The install failed: the lines above say why. Mend it, then run make again." >&2; exit 1; }
 	@touch $@

@@ -1,5 +1,6 @@
 """The objective against a plain writing of it, the student's start, and runs that survive what happens to runs."""
 
+import copy
 import json
 import os
 import signal
@@ -101,6 +102,27 @@ def test_the_objective_is_equation_11(teacher, batch, layer_map, reduction):
     torch.testing.assert_close(output.loss, 2 * expected["mlm"] + 5 * expected["output"] + 3 * (
         0.7 * expected["attention"] + 1.1 * expected["hidden"] + 0.5 * expected["embedding"]))
     assert LossWeights().total(dict(mlm=1, attention=10, hidden=100, output=1000, embedding=10_000)) == 5331
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+                    reason="needs oneDNN with bfloat16, which this build of torch or this processor lacks")
+def test_a_teacher_in_bf16_is_packed_and_says_what_it_said(teacher, batch):
+    """Its weights in oneDNN's order give the same; so do other sizes of a batch, a copy, and a cast back to fp32."""
+    plain = copy.deepcopy(teacher)
+    distiller = Distiller(make_student(teacher), teacher.bfloat16())
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    for rows in (3, 1):
+        part = {name: tensor[:rows] for name, tensor in inputs.items()}
+        expected = plain(**part, output_hidden_states=True).hidden_states
+        states, _ = distiller.teacher_states(**part)
+        there = part["attention_mask"].bool()
+        for ours, theirs in zip(states, expected):
+            assert F.cosine_similarity(ours.float()[there], theirs[there], dim=-1).min() > 0.999
+    linears = [m for m in teacher.bert.modules() if isinstance(m, torch.nn.Linear)]
+    assert len(linears) == 6 * 4 and all(m.packed.is_mkldnn for m in linears)
+    wide = copy.deepcopy(teacher).float()
+    torch.testing.assert_close(wide(**inputs).logits, copy.deepcopy(plain).bfloat16().float()(**inputs).logits)
+    assert wide.bert.encoder.layer[0].output.dense.weight.data_ptr() != linears[5].weight.data_ptr()
 
 
 def test_heads_run_at_labelled_positions_and_maps_only_where_compared(teacher, batch):

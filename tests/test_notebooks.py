@@ -1,5 +1,6 @@
 """The committed notebooks: what is asked of each (notebook_checks); each run again and compared by nbval."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import nbformat
 import notebook_checks as checks
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from minialbert import lab, sources
@@ -46,22 +48,38 @@ def nbval(path):
 
 @pytest.fixture(scope="session")
 def course(tmp_path_factory):
-    """The notebooks beside an empty runs/: what 07 trains is trained anew, and no reader's run is touched."""
-    folder = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    (folder / "figures").symlink_to(ROOT / "figures")
-    for name in sources.WHEELS:  # a first fetch shows a bar, which would be an output like any other
-        with suppress(sources.SourceError):  # the notebook that needs it says what to do
-            sources.fetch(name, quiet=True)
+    """The notebooks beside an empty runs/: what 07 trains is trained anew, and no reader's run is touched.
+
+    One folder for all of `make test`'s workers, so that 07 is run once.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "course"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            for name in sources.WHEELS:  # a first fetch shows a bar, which would be an output like any other
+                with suppress(sources.SourceError):  # the notebook that needs it says what to do
+                    sources.fetch(name, quiet=True)
+            (folder / "runs").mkdir(parents=True)
+            (folder / "figures").symlink_to(ROOT / "figures")
+            shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     return folder
+
+
+def verdict(course, name):
+    """nbval's return code and words on a notebook, run once whoever asks."""
+    with FileLock(course / "runs" / f"{name}.lock"):
+        kept = course / "runs" / f"{name}.nbval"
+        if not kept.exists():
+            result = nbval(course / "notebooks" / name)
+            kept.write_text(json.dumps([result.returncode, result.stdout + result.stderr]), encoding="utf8")
+        return json.loads(kept.read_text(encoding="utf8"))
 
 
 @each_notebook
 def test_notebook_gives_its_committed_outputs(path, course):
-    needs_07 = path.stem[:2] in NEED_A_STUDENT and not (course / "runs/07_distil/student").exists()
-    for name in ["07_distil.ipynb"] * needs_07 + [path.name]:
-        result = nbval(course / "notebooks" / name)
-        assert result.returncode == 0, f"{name} under nbval:\n" + (result.stdout + result.stderr)[-6000:]
+    for name in ["07_distil.ipynb"] * (path.stem[:2] in NEED_A_STUDENT) + [path.name]:
+        code, words = verdict(course, name)
+        assert code == 0, f"{name} under nbval:\n{words[-6000:]}"
 
 
 # What follows holds the checks themselves to account.
