@@ -350,11 +350,6 @@ def _refuse_changed(states: dict):
             "To keep them, set the plan back, or give it another name."]))
 
 
-def read_results(folder) -> list[dict]:
-    """Every result.json of a plan's folder (`runs/<plan>`), by name: status, parameters, metrics, ..."""
-    return [json.loads(file.read_text("utf8")) for file in sorted(Path(folder).glob("*/result.json"))]
-
-
 # ---- one run of a plan, made here or on a worker
 
 PATIENCE = 10  # seconds to wait for a killed batch's kernel to end
