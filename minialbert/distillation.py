@@ -116,9 +116,11 @@ class _PackedLinear(nn.Linear):
 
 
 def _pack(model, rows):
-    """Every Linear of a frozen model, for products of about so many rows, where the processor computes in bfloat16."""
-    able = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    for module in model.modules() if able else ():
+    """Every Linear of a frozen model, for products of about so many rows, where the processor computes in bfloat16 and
+    torch has the operators, which it does not document."""
+    needed = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
+    able = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in needed)
+    for module in model.modules() if able and torch.ops.mkldnn._is_mkldnn_bf16_supported() else ():
         weight = module.weight if type(module) is nn.Linear else None
         if weight is not None and (weight.device.type, weight.dtype) == ("cpu", torch.bfloat16):
             module.__class__ = _PackedLinear

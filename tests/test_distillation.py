@@ -305,6 +305,20 @@ def test_a_run_learns_and_its_student_loads(files, tmp_path):
     assert checkpoints == ["checkpoint-20", "checkpoint-40"]
 
 
+def test_a_look_on_the_way_takes_windows_evenly_spread(files, tmp_path):
+    setup = prepare(arguments(files, tmp_path))
+    assert len(setup.heldout) == 8
+    batch = setup.heldout.collate(setup.heldout.__getitems__([0, 2, 4, 6]))
+    labels = batch.pop("labels")
+    batch["input_ids"] = torch.where(labels == -100, batch["input_ids"], labels)
+    with torch.no_grad():
+        _, hidden, *_ = setup.distiller.eval().compare(**batch)
+    some, every = setup.evaluate(most=4), setup.evaluate()
+    assert some["hidden_per_iteration"] == pytest.approx([loss.item() for loss in hidden])
+    assert some["labelled"] == (labels != -100).sum() < every["labelled"]
+    assert setup.evaluate(most=8) == setup.evaluate(most=100) == every
+
+
 @pytest.mark.parametrize("choices", [dict(gradient_checkpointing=True), dict(gradient_accumulation_steps=2),
                                      dict(num_workers=2), dict(precision="bf16"), dict(max_articles=9),
                                      dict(attention_reduction="row", layer_map=[1, 4], embedding_weight=1.0),
