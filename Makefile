@@ -38,6 +38,7 @@ clean: ## remove .venv and caches; runs/ stays
 	find minialbert tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 # The version most tested comes first; one that cannot make a venv (Debian's bare python3) is passed over.
+# --no-compile saves a minute: what is used is compiled when it is first imported.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c '' 2>/dev/null || { \
 	  for python in python3.11 python3.12 python3.13 python3 python none; do \

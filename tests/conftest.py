@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-LONGEST = ["07", "11", "12", "13", "09", "10"]  # notebooks; two workers begin with the first and the third, and neither waits
+# Notebooks. Two workers begin with the first and the third, so that neither waits for 07's student.
+LONGEST = ["07", "11", "12", "13", "09", "10"]
 
 
 def pytest_collection_modifyitems(items):
