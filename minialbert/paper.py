@@ -296,8 +296,9 @@ class Measured:
             return {"verdict": "needs a run"}
         effect = measure_effect(of, *minus, noise=self.noise)
         verdict = judge(effect, self.low, self.high)
-        spread = self._show(2 * effect.error) if math.isfinite(effect.error) else "unknown"
-        shown = f"{self._show(effect.value)} ± {spread}" + ": too few seeds" * (verdict == "needs a run")
+        spread, open_ = (self._show(2 * effect.error), "undecided") if math.isfinite(effect.error) else (
+            "unknown", "too few seeds")
+        shown = f"{self._show(effect.value)} ± {spread}" + f": {open_}" * (verdict == "needs a run")
         used = [record for record in records if self.derive or _unit(record) in of]
         return {"verdict": verdict, "effect": shown, "seeds": effect.seeds,
                 "budget": "; ".join(sorted({record["budget"] for record in used} - {""})),

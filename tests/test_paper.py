@@ -293,6 +293,8 @@ def test_too_few_seeds_are_no_verdict():
     again = [one | {"score": one["score"] + 0.1} for one in runs if one["system"] == "student"]
     twice = check(runs + again)  # the mean of a seed's two scores, and still one seed
     assert twice["seeds"] == 2 and twice["effect"].startswith("35.00 points")
+    runs[-1]["score"], runs[-2]["score"] = 0.9, 0.0  # a spread wider than the difference
+    assert check(runs)["verdict"] == "needs a run" and check(runs)["effect"].endswith(": undecided")
 
 
 def test_only_fitting_records_count():
