@@ -47,7 +47,9 @@ class MiniAlbertConfig(PreTrainedConfig):
     @property
     def adapter_size(self) -> int | None:
         """Width of the adapters' bottleneck; None where there are no adapters."""
-        return None if self.adapter_reduction is None else self.hidden_size // self.adapter_reduction
+        return (
+            None if self.adapter_reduction is None else self.hidden_size // self.adapter_reduction
+        )
 
     @property
     def is_factorised(self) -> bool:
@@ -56,16 +58,33 @@ class MiniAlbertConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-                     "intermediate_size", "max_position_embeddings", "type_vocab_size"):
+        for name in (
+            "vocab_size",
+            "embedding_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
-                             f"{self.num_attention_heads}: change one of them.")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                f"{self.num_attention_heads}: change one of them."
+            )
         if self.embedding_size > self.hidden_size:
-            raise ValueError(f"embedding_size {self.embedding_size} exceeds hidden_size {self.hidden_size}: a rank "
-                             f"above {self.hidden_size} adds parameters and no expressive power; lower it.")
-        if self.adapter_reduction is not None and not 1 <= self.adapter_reduction <= self.hidden_size:
-            raise ValueError(f"adapter_reduction must be in 1..hidden_size ({self.hidden_size}) or None for no "
-                             f"adapters, got {self.adapter_reduction}.")
+            raise ValueError(
+                f"embedding_size {self.embedding_size} exceeds hidden_size {self.hidden_size}: a rank "
+                f"above {self.hidden_size} adds parameters and no expressive power; lower it."
+            )
+        if (
+            self.adapter_reduction is not None
+            and not 1 <= self.adapter_reduction <= self.hidden_size
+        ):
+            raise ValueError(
+                f"adapter_reduction must be in 1..hidden_size ({self.hidden_size}) or None for no "
+                f"adapters, got {self.adapter_reduction}."
+            )

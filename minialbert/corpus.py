@@ -26,8 +26,13 @@ from . import sources
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # count up when the same arguments come to mean other windows: old cache files are then left alone
-FEATURES = datasets.Features({"input_ids": datasets.List(datasets.Value("int32")),
-                              "article": datasets.Value("int64"), "start": datasets.Value("int64")})
+FEATURES = datasets.Features(
+    {
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "article": datasets.Value("int64"),
+        "start": datasets.Value("int64"),
+    }
+)
 
 
 class CorpusError(ValueError):
@@ -47,8 +52,20 @@ def window_starts(length, window=256, overlap=128, keep_tails=False):
     return np.arange(full + (keep_tails and covered < length)) * step
 
 
-def build_windows(dataset, tokenizer, *, window=256, overlap=128, max_windows=10, seed=42, num_proc=None,
-                  text_column="text", keep_tails=False, cache_dir=None, batch_size=200):
+def build_windows(
+    dataset,
+    tokenizer,
+    *,
+    window=256,
+    overlap=128,
+    max_windows=10,
+    seed=42,
+    num_proc=None,
+    text_column="text",
+    keep_tails=False,
+    cache_dir=None,
+    batch_size=200,
+):
     """Cut every article into overlapping windows, kept on disk (Arrow, memory-mapped) and never made twice.
 
     Args:
@@ -75,23 +92,54 @@ def build_windows(dataset, tokenizer, *, window=256, overlap=128, max_windows=10
     key = cutter.key(dataset._fingerprint, text_column)
     folder = Path(cache_dir) if cache_dir else sources.cache_dir() / "windows"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"windows-{key}.lock"):  # of several processes one builds, the others read
-        windows = texts.map(cutter.table, with_indices=True, input_columns=[text_column], batched=True,
-                            batch_size=batch_size, num_proc=num_proc and min(num_proc, len(texts)),
-                            cache_file_name=str(folder / f"windows-{key}.arrow"), load_from_cache_file=True,
-                            new_fingerprint=key, features=FEATURES, desc="Cutting articles into windows")
+    with FileLock(
+        folder / f"windows-{key}.lock"
+    ):  # of several processes one builds, the others read
+        windows = texts.map(
+            cutter.table,
+            with_indices=True,
+            input_columns=[text_column],
+            batched=True,
+            batch_size=batch_size,
+            num_proc=num_proc and min(num_proc, len(texts)),
+            cache_file_name=str(folder / f"windows-{key}.arrow"),
+            load_from_cache_file=True,
+            new_fingerprint=key,
+            features=FEATURES,
+            desc="Cutting articles into windows",
+        )
     if not len(windows):
-        batches = (texts[i:i + batch_size][text_column] for i in range(0, len(texts), batch_size))
-        raise _no_windows(max(len(pieces) for batch in batches for pieces in cutter.pieces(batch)), window)
-    empty = sum(pc.sum(pc.equal(pc.fill_null(pc.binary_length(batch[text_column]), 0), 0)).as_py()
-                for batch in texts.with_format("arrow").iter(10_000))
-    logger.log(logging.WARNING if empty else logging.INFO,
-               "%d windows of %d articles; %d empty articles skipped", len(windows), len(texts), empty)
+        batches = (texts[i : i + batch_size][text_column] for i in range(0, len(texts), batch_size))
+        raise _no_windows(
+            max(len(pieces) for batch in batches for pieces in cutter.pieces(batch)), window
+        )
+    empty = sum(
+        pc.sum(pc.equal(pc.fill_null(pc.binary_length(batch[text_column]), 0), 0)).as_py()
+        for batch in texts.with_format("arrow").iter(10_000)
+    )
+    logger.log(
+        logging.WARNING if empty else logging.INFO,
+        "%d windows of %d articles; %d empty articles skipped",
+        len(windows),
+        len(texts),
+        empty,
+    )
     return windows
 
 
-def stream_windows(dataset, tokenizer, *, window=256, overlap=128, max_windows=10, seed=42,
-                   text_column="text", keep_tails=False, rank=0, world_size=1):
+def stream_windows(
+    dataset,
+    tokenizer,
+    *,
+    window=256,
+    overlap=128,
+    max_windows=10,
+    seed=42,
+    text_column="text",
+    keep_tails=False,
+    rank=0,
+    world_size=1,
+):
     """The windows of `build_windows`, cut while they are read: for a corpus too large to keep.
 
     Args:
@@ -117,7 +165,12 @@ class StreamedWindows(torch.utils.data.IterableDataset):
     """
 
     def __init__(self, articles, cutter, text_column, alone):
-        self.articles, self.cutter, self.text_column, self.alone = articles, cutter, text_column, alone
+        self.articles, self.cutter, self.text_column, self.alone = (
+            articles,
+            cutter,
+            text_column,
+            alone,
+        )
         self.epoch = self.skipped = 0
 
     def set_epoch(self, epoch):
@@ -133,8 +186,13 @@ class StreamedWindows(torch.utils.data.IterableDataset):
             self.skipped += sum(not text for text in batch)
             for place, start, ids in self.cutter.cut(batch, pieces):
                 found = True
-                yield {"input_ids": ids, "article": seen + place, "start": start, "epoch": self.epoch,
-                       "example": (_text_key(batch[place]) + start) % 2**63}
+                yield {
+                    "input_ids": ids,
+                    "article": seen + place,
+                    "start": start,
+                    "epoch": self.epoch,
+                    "example": (_text_key(batch[place]) + start) % 2**63,
+                }
             seen += len(batch)
         # One of several readers may rightly find nothing in its share.
         if not found and self.alone and torch.utils.data.get_worker_info() is None:
@@ -150,6 +208,7 @@ class StreamedWindows(torch.utils.data.IterableDataset):
 @dataclass(frozen=True)
 class _Cutter:
     """How articles become windows, shared by the built and the streamed form."""
+
     tokenizer: object
     window: int
     overlap: int
@@ -162,35 +221,57 @@ class _Cutter:
         limit = self.tokenizer.model_max_length
         limit = limit if limit < 10**6 else 512  # 1e30 stands for: not set
         if not 8 <= self.window <= limit:
-            raise CorpusError(f"window={self.window} tokens, [CLS] and [SEP] included: use 8 to {limit}, the "
-                              "longest input of this tokenizer's model")
+            raise CorpusError(
+                f"window={self.window} tokens, [CLS] and [SEP] included: use 8 to {limit}, the "
+                "longest input of this tokenizer's model"
+            )
         if not 0 <= self.overlap < self.window - 2:
-            raise CorpusError(f"overlap={self.overlap} leaves no step between windows of {self.window - 2} "
-                              f"word pieces: use 0 to {self.window - 3}, as a rule half of the window")
+            raise CorpusError(
+                f"overlap={self.overlap} leaves no step between windows of {self.window - 2} "
+                f"word pieces: use 0 to {self.window - 3}, as a rule half of the window"
+            )
         if self.max_windows is not None and self.max_windows < 1:
-            raise CorpusError(f"max_windows={self.max_windows}: use 1 or more, or None for all windows")
+            raise CorpusError(
+                f"max_windows={self.max_windows}: use 1 or more, or None for all windows"
+            )
 
     def pieces(self, texts):
         """Word pieces of each text, without special tokens, however long; none for an empty text or None."""
         for text in texts:
             if not isinstance(text, str | None):
-                raise CorpusError(f"an article is {type(text).__name__}, not text: {str(text)[:40]!r}; "
-                                  "set text_column to a column of strings")
+                raise CorpusError(
+                    f"an article is {type(text).__name__}, not text: {str(text)[:40]!r}; "
+                    "set text_column to a column of strings"
+                )
         # Truncation and padding have to be refused: the lab's teacher was saved with both set to 128.
-        return self.tokenizer([text or "" for text in texts], add_special_tokens=False, truncation=False,
-                              padding=False, return_attention_mask=False, return_token_type_ids=False,
-                              verbose=False)["input_ids"]
+        return self.tokenizer(
+            [text or "" for text in texts],
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
 
     def cut(self, texts, pieces):
         """Yields (place in texts, start, token ids) of the windows drawn from each text."""
-        body, cls, sep = self.window - 2, [self.tokenizer.cls_token_id], [self.tokenizer.sep_token_id]
+        body, cls, sep = (
+            self.window - 2,
+            [self.tokenizer.cls_token_id],
+            [self.tokenizer.sep_token_id],
+        )
         for place, (text, article) in enumerate(zip(texts, pieces)):
             starts = window_starts(len(article), self.window, self.overlap, self.keep_tails)
             if self.max_windows is not None and len(starts) > self.max_windows:
                 lots = _uniform(self.seed, _text_key(text), np.arange(len(starts)))
-                starts = starts[np.sort(np.argsort(lots)[:self.max_windows])]
+                starts = starts[np.sort(np.argsort(lots)[: self.max_windows])]
             for start in starts.tolist():
-                yield place, start, np.array(cls + article[start:start + body] + sep, dtype=np.int32)
+                yield (
+                    place,
+                    start,
+                    np.array(cls + article[start : start + body] + sep, dtype=np.int32),
+                )
 
     def table(self, texts, articles):
         """The windows of a batch of articles as an Arrow table, for `datasets.Dataset.map`."""
@@ -198,16 +279,33 @@ class _Cutter:
         ids = [ids for _, _, ids in cut]
         ends = pa.array(np.cumsum([0, *map(len, ids)], dtype=np.int32))
         values = pa.array(np.concatenate([np.empty(0, np.int32), *ids]))
-        return pa.table({"input_ids": pa.ListArray.from_arrays(ends, values),
-                         "article": pa.array([articles[place] for place, _, _ in cut], pa.int64()),
-                         "start": pa.array([start for _, start, _ in cut], pa.int64())})
+        return pa.table(
+            {
+                "input_ids": pa.ListArray.from_arrays(ends, values),
+                "article": pa.array([articles[place] for place, _, _ in cut], pa.int64()),
+                "start": pa.array([start for _, start, _ in cut], pa.int64()),
+            }
+        )
 
     def key(self, *of_text):
         """Name of this cut of that text, the same in every process."""
         tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        del tokenizer["padding"], tokenizer["truncation"]  # any call may change them; neither matters here
-        parts = [FORMAT, *of_text, self.window, self.overlap, self.max_windows, self.seed, self.keep_tails,
-                 self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, tokenizer]
+        del (
+            tokenizer["padding"],
+            tokenizer["truncation"],
+        )  # any call may change them; neither matters here
+        parts = [
+            FORMAT,
+            *of_text,
+            self.window,
+            self.overlap,
+            self.max_windows,
+            self.seed,
+            self.keep_tails,
+            self.tokenizer.cls_token_id,
+            self.tokenizer.sep_token_id,
+            tokenizer,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -226,8 +324,18 @@ def _uniform(*counters):
     return (state >> 11) * 2.0**-53
 
 
-def mask_tokens(input_ids, *, seed, epoch, examples, mask_token_id, vocab_size, special_ids,
-                probability=0.15, share=1.0):
+def mask_tokens(
+    input_ids,
+    *,
+    seed,
+    epoch,
+    examples,
+    mask_token_id,
+    vocab_size,
+    special_ids,
+    probability=0.15,
+    share=1.0,
+):
     """Masked input and labels, a pure function of (seed, epoch, example): of nothing else in the batch.
 
     Each token that is not special is chosen with `probability`; of the chosen 80 % become [MASK], 10 % a
@@ -247,11 +355,15 @@ def mask_tokens(input_ids, *, seed, epoch, examples, mask_token_id, vocab_size, 
     ids = np.asarray(input_ids).astype(np.int64)
     special_ids = sorted(set(special_ids))
     ordinary = ~np.isin(ids, special_ids)
-    place = 3 * np.cumsum(ordinary, axis=1)  # padding is not counted, so it moves nothing, on either side
+    place = 3 * np.cumsum(
+        ordinary, axis=1
+    )  # padding is not counted, so it moves nothing, on either side
     row = seed, np.asarray(epoch).reshape(-1, 1), np.asarray(examples).reshape(-1, 1)
     chosen = ordinary & (_uniform(*row, place) < probability) & (_uniform(*row, 0) < share)
     action = _uniform(*row, place + 1)
-    random = _uniform(*row, place + 2) * (vocab_size - sum(0 <= i < vocab_size for i in special_ids))
+    random = _uniform(*row, place + 2) * (
+        vocab_size - sum(0 <= i < vocab_size for i in special_ids)
+    )
     random = random.astype(np.int64)
     for special in special_ids:  # from "the n-th token that is not special" to its id
         random += random >= special
@@ -282,9 +394,13 @@ class MaskedWindows(torch.utils.data.Dataset):
         CorpusError: for no windows, or an argument out of range.
     """
 
-    def __init__(self, windows, tokenizer, *, seed=42, epochs=1, probability=0.15, share=1.0, shuffle=True):
+    def __init__(
+        self, windows, tokenizer, *, seed=42, epochs=1, probability=0.15, share=1.0, shuffle=True
+    ):
         if "input_ids" not in windows.column_names:
-            raise CorpusError(f"no column input_ids among {windows.column_names}: use build_windows first")
+            raise CorpusError(
+                f"no column input_ids among {windows.column_names}: use build_windows first"
+            )
         if not len(windows):
             raise _empty()
         if epochs < 1 or epochs != int(epochs):
@@ -308,15 +424,19 @@ class MaskedWindows(torch.utils.data.Dataset):
         picks = [(epoch, int(self._order(epoch)[place])) for epoch, place in picks]
         column = self.windows[[example for _, example in picks]]["input_ids"].combine_chunks()
         rows = np.split(column.flatten().to_numpy(), np.cumsum(column.value_lengths())[:-1])
-        return [{"input_ids": row, "example": example, "epoch": epoch}
-                for row, (epoch, example) in zip(rows, picks)]
+        return [
+            {"input_ids": row, "example": example, "epoch": epoch}
+            for row, (epoch, example) in zip(rows, picks)
+        ]
 
     def _order(self, epoch):
         if not self.shuffle:
             return range(len(self.windows))
         if epoch not in self._orders:  # the one before is kept, for batches across two epochs
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.windows))
-            self._orders = {e: kept for e, kept in self._orders.items() if e == epoch - 1} | {epoch: order}
+            self._orders = {e: kept for e, kept in self._orders.items() if e == epoch - 1} | {
+                epoch: order
+            }
         return self._orders[epoch]
 
 
@@ -332,13 +452,23 @@ class MaskingCollator:
         if seed < 0:
             raise CorpusError(f"seed={seed}: use 0 or more")
         if not 0 <= probability <= 1:
-            raise CorpusError(f"probability={probability} of masking a token: use 0 to 1 (the paper: 0.15)")
+            raise CorpusError(
+                f"probability={probability} of masking a token: use 0 to 1 (the paper: 0.15)"
+            )
         if not 0 <= share <= 1:
-            raise CorpusError(f"share={share} of the windows that are masked: use 0 to 1 (the paper: 1)")
+            raise CorpusError(
+                f"share={share} of the windows that are masked: use 0 to 1 (the paper: 1)"
+            )
         self.pad_id, self.on_left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
         self.multiple = pad_to_multiple_of
-        self.masking = dict(seed=seed, probability=probability, share=share, mask_token_id=tokenizer.mask_token_id,
-                            vocab_size=len(tokenizer), special_ids=tokenizer.all_special_ids)
+        self.masking = dict(
+            seed=seed,
+            probability=probability,
+            share=share,
+            mask_token_id=tokenizer.mask_token_id,
+            vocab_size=len(tokenizer),
+            special_ids=tokenizer.all_special_ids,
+        )
 
     def __call__(self, items):
         lengths = [len(item["input_ids"]) for item in items]
@@ -348,10 +478,18 @@ class MaskingCollator:
         for row, (item, length) in enumerate(zip(items, lengths)):
             where = slice(width - length, width) if self.on_left else slice(length)
             ids[row, where], attention[row, where] = item["input_ids"], 1
-        masked, labels = mask_tokens(ids, epoch=[item["epoch"] for item in items],
-                                     examples=[item["example"] for item in items], **self.masking)
-        arrays = dict(input_ids=masked, attention_mask=attention, token_type_ids=np.zeros_like(ids),
-                      labels=labels)
+        masked, labels = mask_tokens(
+            ids,
+            epoch=[item["epoch"] for item in items],
+            examples=[item["example"] for item in items],
+            **self.masking,
+        )
+        arrays = dict(
+            input_ids=masked,
+            attention_mask=attention,
+            token_type_ids=np.zeros_like(ids),
+            labels=labels,
+        )
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -360,34 +498,47 @@ def _text_key(text):
 
 
 def _check_tokenizer(tokenizer):
-    missing = [name for name in ("cls_token", "sep_token", "mask_token", "pad_token")
-               if getattr(tokenizer, f"{name}_id", None) is None]
+    missing = [
+        name
+        for name in ("cls_token", "sep_token", "mask_token", "pad_token")
+        if getattr(tokenizer, f"{name}_id", None) is None
+    ]
     if missing:
-        raise CorpusError(f"the tokenizer has no {', '.join(missing)}: take that of a masked language model, "
-                          "such as BERT's, or set these tokens on it")
+        raise CorpusError(
+            f"the tokenizer has no {', '.join(missing)}: take that of a masked language model, "
+            "such as BERT's, or set these tokens on it"
+        )
     if not getattr(tokenizer, "is_fast", False):
         raise CorpusError("a fast tokenizer is needed: load it with AutoTokenizer.from_pretrained")
 
 
 def _check_dataset(dataset, text_column):
     if isinstance(dataset, dict):
-        raise CorpusError(f"the dataset has splits {list(dataset)}: pass one, as in "
-                          f"dataset[{next(iter(dataset))!r}]")
+        raise CorpusError(
+            f"the dataset has splits {list(dataset)}: pass one, as in "
+            f"dataset[{next(iter(dataset))!r}]"
+        )
     if not isinstance(dataset, datasets.Dataset):
-        raise CorpusError(f"{type(dataset).__name__} is not a datasets.Dataset: use stream_windows for a "
-                          "stream, datasets.Dataset.from_dict({'text': [...]}) for texts in memory")
+        raise CorpusError(
+            f"{type(dataset).__name__} is not a datasets.Dataset: use stream_windows for a "
+            "stream, datasets.Dataset.from_dict({'text': [...]}) for texts in memory"
+        )
     if not len(dataset):
         raise _empty()
     if text_column not in dataset.column_names:
         raise _no_column(text_column, dataset.column_names)
     kind = getattr(dataset.features[text_column], "dtype", "lists")
     if kind not in ("string", "large_string", "null"):
-        raise CorpusError(f"column {text_column!r} holds {kind}, not text: set text_column to a column of "
-                          f"strings among {dataset.column_names}")
+        raise CorpusError(
+            f"column {text_column!r} holds {kind}, not text: set text_column to a column of "
+            f"strings among {dataset.column_names}"
+        )
 
 
 def _empty():
-    return CorpusError("the corpus is empty: give at least one row of text (check the split and any filter)")
+    return CorpusError(
+        "the corpus is empty: give at least one row of text (check the split and any filter)"
+    )
 
 
 def _no_column(text_column, columns):
@@ -396,7 +547,13 @@ def _no_column(text_column, columns):
 
 def _no_windows(longest, window):
     if not longest:
-        return CorpusError("every article is empty: set text_column to the column that has the text")
-    advice = f"use window={longest + 2} or less" if longest >= 6 else "join short texts into articles"
-    return CorpusError(f"every article is shorter than a window: window={window} needs {window - 2} word "
-                       f"pieces, the longest article has {longest}; {advice}, or keep_tails=True")
+        return CorpusError(
+            "every article is empty: set text_column to the column that has the text"
+        )
+    advice = (
+        f"use window={longest + 2} or less" if longest >= 6 else "join short texts into articles"
+    )
+    return CorpusError(
+        f"every article is shorter than a window: window={window} needs {window - 2} word "
+        f"pieces, the longest article has {longest}; {advice}, or keep_tails=True"
+    )

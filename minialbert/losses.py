@@ -18,7 +18,9 @@ def _wide(x):
 
 def _log_softmax(logits, temperature=1.0):
     logits = logits if temperature == 1 else logits / temperature
-    return logits.log_softmax(-1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    return logits.log_softmax(
+        -1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32
+    )
 
 
 def _chosen(labels, *logits):
@@ -54,13 +56,15 @@ def attention_loss(student, teacher, attention_mask=None, reduction="published")
         ValueError: for maps of different shapes, or an unknown reduction.
     """
     if student.shape != teacher.shape:
-        raise ValueError(f"maps differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both must be "
-                         "(B, heads, T, T). Give student and teacher the same number of heads and the same batch.")
+        raise ValueError(
+            f"maps differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both must be "
+            "(B, heads, T, T). Give student and teacher the same number of heads and the same batch."
+        )
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction '{reduction}': choose one of {', '.join(REDUCTIONS)}.")
     heads, length = student.shape[1], student.shape[-1]
     teacher, student = _wide(teacher) + EPS, _wide(student) + EPS
-    divergence = (teacher * (teacher.log() - student.log())).sum(-1)                     # (B, N_h, T)
+    divergence = (teacher * (teacher.log() - student.log())).sum(-1)  # (B, N_h, T)
     rows = length * len(student)
     if attention_mask is not None:
         divergence = divergence * attention_mask[:, None, :]
@@ -78,11 +82,13 @@ def hidden_loss(student, teacher, attention_mask=None):
         ValueError: for states of different shapes.
     """
     if student.shape != teacher.shape:
-        raise ValueError(f"states differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both must "
-                         "be (B, T, d). Give student and teacher the same hidden size and the same batch.")
+        raise ValueError(
+            f"states differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both must "
+            "be (B, T, d). Give student and teacher the same hidden size and the same batch."
+        )
     student, teacher = _wide(student), _wide(teacher)
     square = (student.square().sum(-1) + EPS) * (teacher.square().sum(-1) + EPS)
-    distance = 1 - (student * teacher).sum(-1) * square.rsqrt()                          # (B, T)
+    distance = 1 - (student * teacher).sum(-1) * square.rsqrt()  # (B, T)
     if attention_mask is None:
         return distance.mean()
     return (distance * attention_mask).sum() / attention_mask.sum().clamp_min(1)
@@ -106,7 +112,11 @@ def output_loss(student_logits, teacher_logits, labels, temperature=1.0):
         raise ValueError(f"temperature must be positive, got {temperature}.")
     labels, student, teacher = _chosen(labels, student_logits, teacher_logits)
     student, teacher = _log_softmax(student, temperature), _log_softmax(teacher, temperature)
-    return F.kl_div(student, teacher, reduction="sum", log_target=True) * temperature**2 / max(len(labels), 1)
+    return (
+        F.kl_div(student, teacher, reduction="sum", log_target=True)
+        * temperature**2
+        / max(len(labels), 1)
+    )
 
 
 def prediction_losses(student_logits, teacher_logits, labels):

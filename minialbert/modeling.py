@@ -7,13 +7,23 @@ Importing this file registers "minialbert" with the library's Auto classes.
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification,
-                          AutoModelForTokenClassification, PreTrainedModel)
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput,
-                                           TokenClassifierOutput)
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MaskedLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration import MiniAlbertConfig
@@ -37,10 +47,16 @@ class FactorisedEmbeddings(nn.Module):
         self.projection = nn.Linear(r, config.hidden_size) if config.is_factorised else None
 
     def forward(self, input_ids, token_type_ids, position_ids, inputs_embeds=None):
-        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds          # (B, T, r)
-        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        words = (
+            self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        )  # (B, T, r)
+        x = (
+            words
+            + self.token_type_embeddings(token_type_ids)
+            + self.position_embeddings(position_ids)
+        )
         x = self.dropout(self.LayerNorm(x))
-        return x if self.projection is None else self.projection(x)                                  # (B, T, d)
+        return x if self.projection is None else self.projection(x)  # (B, T, d)
 
 
 class BottleneckAdapter(nn.Module):
@@ -50,8 +66,11 @@ class BottleneckAdapter(nn.Module):
         super().__init__()
         self.down = nn.Linear(config.hidden_size, config.adapter_size)
         self.up = nn.Linear(config.adapter_size, config.hidden_size)
-        self.LayerNorm = (nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-                          if config.adapter_layer_norm else nn.Identity())
+        self.LayerNorm = (
+            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            if config.adapter_layer_norm
+            else nn.Identity()
+        )
 
     def forward(self, x):
         return self.LayerNorm(self.up(F.gelu(self.down(x))) + x)
@@ -86,14 +105,29 @@ class SelfAttention(nn.Module):
 
     def forward(self, x, attention_mask=None, output_attentions=False):
         heads = (*x.shape[:-1], -1, self.head_size)
-        query, key, value = (p(x).view(heads).transpose(1, 2) for p in (self.query, self.key, self.value))
-        attend = eager_attention if output_attentions else ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention)
+        query, key, value = (
+            p(x).view(heads).transpose(1, 2) for p in (self.query, self.key, self.value)
+        )
+        attend = (
+            eager_attention
+            if output_attentions
+            else ALL_ATTENTION_FUNCTIONS.get_interface(
+                self.config._attn_implementation, eager_attention
+            )
+        )
         mixed, attention = attend(
-            self, query, key, value, attention_mask, scaling=self.head_size**-0.5,
-            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0)
-        mixed = mixed.reshape(x.shape)                                                   # heads side by side: d
-        return self.LayerNorm(x + self.dropout(self.dense(mixed))), attention if output_attentions else None
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=self.head_size**-0.5,
+            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
+        )
+        mixed = mixed.reshape(x.shape)  # heads side by side: d
+        return self.LayerNorm(
+            x + self.dropout(self.dense(mixed))
+        ), attention if output_attentions else None
 
 
 class FeedForward(nn.Module):
@@ -122,7 +156,14 @@ class SharedBlock(GradientCheckpointingLayer):
         self.attention = SelfAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x, attention_mask=None, attention_adapter=None, ffn_adapter=None, output_attentions=False):
+    def forward(
+        self,
+        x,
+        attention_mask=None,
+        attention_adapter=None,
+        ffn_adapter=None,
+        output_attentions=False,
+    ):
         if attention_adapter is not None:
             x = attention_adapter(x)
         x, attention = self.attention(x, attention_mask, output_attentions)
@@ -142,19 +183,31 @@ class RecursiveEncoder(nn.Module):
         self.ffn_adapters = nn.ModuleList(BottleneckAdapter(config) for _ in range(adapters))
         self.num_iterations = config.num_hidden_layers
 
-    def forward(self, x, attention_mask=None, num_iterations=None, output_attentions=False,
-                output_hidden_states=True):
+    def forward(
+        self,
+        x,
+        attention_mask=None,
+        num_iterations=None,
+        output_attentions=False,
+        output_hidden_states=True,
+    ):
         """Returns the K+1 hidden states (B, T, d), [0] being x, and the K maps (B, N_h, T, T) or None each.
 
         With output_hidden_states=False only the last state, so that the others are freed on the way.
         """
         iterations = self.num_iterations if num_iterations is None else num_iterations
         if not 1 <= iterations <= self.num_iterations:
-            raise ValueError(f"num_iterations={iterations}: this model has K = {self.num_iterations} iterations; "
-                             f"ask for 1 to {self.num_iterations}.")
+            raise ValueError(
+                f"num_iterations={iterations}: this model has K = {self.num_iterations} iterations; "
+                f"ask for 1 to {self.num_iterations}."
+            )
         hidden_states, attentions = [x], []
         for k in range(iterations):
-            adapters = (self.attention_adapters[k], self.ffn_adapters[k]) if self.attention_adapters else (None, None)
+            adapters = (
+                (self.attention_adapters[k], self.ffn_adapters[k])
+                if self.attention_adapters
+                else (None, None)
+            )
             x, attention = self.block(x, attention_mask, *adapters, output_attentions)
             hidden_states = [*hidden_states, x] if output_hidden_states else [x]
             attentions.append(attention)
@@ -188,9 +241,18 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
     def set_input_embeddings(self, value):
         self.embeddings.word_embeddings = value
 
-    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None,
-                inputs_embeds=None, output_hidden_states=None, output_attentions=None, num_iterations=None,
-                return_dict=None):
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        inputs_embeds=None,
+        output_hidden_states=None,
+        output_attentions=None,
+        num_iterations=None,
+        return_dict=None,
+    ):
         """Runs the student.
 
         Args:
@@ -211,9 +273,11 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
         shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1]
         device = self.embeddings.LayerNorm.weight.device
         if shape[1] > self.config.max_position_embeddings:
-            raise ValueError(f"{shape[1]} tokens, but the model has max_position_embeddings = "
-                             f"{self.config.max_position_embeddings}: tokenize with truncation=True, "
-                             f"max_length={self.config.max_position_embeddings}.")
+            raise ValueError(
+                f"{shape[1]} tokens, but the model has max_position_embeddings = "
+                f"{self.config.max_position_embeddings}: tokenize with truncation=True, "
+                f"max_length={self.config.max_position_embeddings}."
+            )
         if token_type_ids is None:
             token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
         if position_ids is None:
@@ -222,28 +286,46 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
                 padding_before = attention_mask.long().argmax(1, keepdim=True)
                 position_ids = (position_ids - padding_before).clamp_min(0)
 
-        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = (self.config.output_hidden_states if output_hidden_states is None
-                                else output_hidden_states)
+        output_attentions = (
+            self.config.output_attentions if output_attentions is None else output_attentions
+        )
+        output_hidden_states = (
+            self.config.output_hidden_states
+            if output_hidden_states is None
+            else output_hidden_states
+        )
         x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         hidden_states, attentions = self.encoder(
-            x, self._mask(x, attention_mask, output_attentions), num_iterations, output_attentions,
-            output_hidden_states)
+            x,
+            self._mask(x, attention_mask, output_attentions),
+            num_iterations,
+            output_attentions,
+            output_hidden_states,
+        )
         output = BaseModelOutput(
             last_hidden_state=hidden_states[-1],
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None)
+            attentions=tuple(attentions) if output_attentions else None,
+        )
         return output if _as_dict(self.config, return_dict) else output.to_tuple()
 
     def _mask(self, x, attention_mask, eager):
         """The mask in the form that the attention to be used understands; None where nothing is hidden."""
         if not eager:
-            return create_bidirectional_mask(self.config, inputs_embeds=x, attention_mask=attention_mask)
+            return create_bidirectional_mask(
+                self.config, inputs_embeds=x, attention_mask=attention_mask
+            )
         if attention_mask is None or attention_mask.dim() == 4:
             return attention_mask
         hidden = ~attention_mask.to(device=x.device, dtype=torch.bool)[:, None, None, :]
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        return torch.zeros(hidden.shape, dtype=dtype, device=x.device).masked_fill(hidden, torch.finfo(dtype).min)
+        dtype = (
+            torch.get_autocast_dtype(x.device.type)
+            if torch.is_autocast_enabled(x.device.type)
+            else x.dtype
+        )
+        return torch.zeros(hidden.shape, dtype=dtype, device=x.device).masked_fill(
+            hidden, torch.finfo(dtype).min
+        )
 
 
 class MaskedLMHead(nn.Module):
@@ -286,16 +368,39 @@ class MiniAlbertForMaskedLM(MiniAlbertPreTrainedModel):
         tied = self.config.tie_word_embeddings
         return self.head(hidden_states, self.minialbert.embeddings.projection if tied else None)
 
-    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None,
-                inputs_embeds=None, labels=None, output_hidden_states=None, output_attentions=None,
-                num_iterations=None, return_dict=None):
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        output_hidden_states=None,
+        output_attentions=None,
+        num_iterations=None,
+        return_dict=None,
+    ):
         """As MiniAlbertModel, with logits (B, T, V); labels (B, T), -100 where nothing is asked, give the loss of
         equation 6, 0 where nothing is labelled."""
-        output = self.minialbert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-                                 output_hidden_states, output_attentions, num_iterations, return_dict=True)
+        output = self.minialbert(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            output_hidden_states,
+            output_attentions,
+            num_iterations,
+            return_dict=True,
+        )
         logits = self.predict(output.last_hidden_state)
-        result = MaskedLMOutput(loss=None if labels is None else _token_loss(logits, labels), logits=logits,
-                                hidden_states=output.hidden_states, attentions=output.attentions)
+        result = MaskedLMOutput(
+            loss=None if labels is None else _token_loss(logits, labels),
+            logits=logits,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
         return result if _as_dict(self.config, return_dict) else result.to_tuple()
 
 
@@ -310,22 +415,51 @@ class MiniAlbertForSequenceClassification(MiniAlbertPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None,
-                inputs_embeds=None, labels=None, output_hidden_states=None, output_attentions=None,
-                num_iterations=None, return_dict=None):
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        output_hidden_states=None,
+        output_attentions=None,
+        num_iterations=None,
+        return_dict=None,
+    ):
         """As MiniAlbertModel, with logits (B, num_labels); labels (B,) give cross-entropy, or the squared error
         where num_labels is 1. The first token is the first one that is not padding."""
-        output = self.minialbert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-                                 output_hidden_states, output_attentions, num_iterations, return_dict=True)
+        output = self.minialbert(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            output_hidden_states,
+            output_attentions,
+            num_iterations,
+            return_dict=True,
+        )
         states = output.last_hidden_state
         if attention_mask is None or attention_mask.dim() != 2:
             first = states[:, 0]
         else:
-            first = states[torch.arange(len(states), device=states.device), attention_mask.long().argmax(1)]
+            first = states[
+                torch.arange(len(states), device=states.device), attention_mask.long().argmax(1)
+            ]
         logits = self.classifier(self.dropout(first))
-        loss = None if labels is None else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        result = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=output.hidden_states,
-                                          attentions=output.attentions)
+        loss = (
+            None
+            if labels is None
+            else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        )
+        result = SequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
         return result if _as_dict(self.config, return_dict) else result.to_tuple()
 
 
@@ -340,20 +474,47 @@ class MiniAlbertForTokenClassification(MiniAlbertPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, position_ids=None,
-                inputs_embeds=None, labels=None, output_hidden_states=None, output_attentions=None,
-                num_iterations=None, return_dict=None):
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        output_hidden_states=None,
+        output_attentions=None,
+        num_iterations=None,
+        return_dict=None,
+    ):
         """As MiniAlbertModel, with logits (B, T, num_labels); labels (B, T), -100 = ignored, give cross-entropy."""
-        output = self.minialbert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-                                 output_hidden_states, output_attentions, num_iterations, return_dict=True)
+        output = self.minialbert(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            output_hidden_states,
+            output_attentions,
+            num_iterations,
+            return_dict=True,
+        )
         logits = self.classifier(self.dropout(output.last_hidden_state))
-        result = TokenClassifierOutput(loss=None if labels is None else _token_loss(logits, labels), logits=logits,
-                                       hidden_states=output.hidden_states, attentions=output.attentions)
+        result = TokenClassifierOutput(
+            loss=None if labels is None else _token_loss(logits, labels),
+            logits=logits,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
         return result if _as_dict(self.config, return_dict) else result.to_tuple()
 
 
 def _classifier_dropout(config):
-    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+    return (
+        config.hidden_dropout_prob
+        if config.classifier_dropout is None
+        else config.classifier_dropout
+    )
 
 
 def _token_loss(logits, labels):

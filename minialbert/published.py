@@ -57,12 +57,19 @@ def _rename(name, theirs_to_ours):
     for theirs, ours in _NAMES:
         old, new = (theirs, ours) if theirs_to_ours else (ours, theirs)
         # "embeddings." is a prefix of "embeddings.projection." in our names, which has its own row
-        if name.startswith(old) and not (old.endswith("embeddings.") and name.startswith(old + "projection.")):
-            return new + name[len(old):]
+        if name.startswith(old) and not (
+            old.endswith("embeddings.") and name.startswith(old + "projection.")
+        ):
+            return new + name[len(old) :]
     raise CheckpointError(
         f"'{name}' is no parameter of a {'published' if theirs_to_ours else 'MiniAlbert'} checkpoint. "
-        + ("Published ones begin with 'albert.', 'vocab_' or 'classifier.'; a checkpoint of this project is loaded "
-           "with from_pretrained." if theirs_to_ours else "Give the state dict of one of this project's models."))
+        + (
+            "Published ones begin with 'albert.', 'vocab_' or 'classifier.'; a checkpoint of this project is loaded "
+            "with from_pretrained."
+            if theirs_to_ours
+            else "Give the state dict of one of this project's models."
+        )
+    )
 
 
 def convert_state_dict(published: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -71,7 +78,11 @@ def convert_state_dict(published: dict[str, torch.Tensor]) -> dict[str, torch.Te
     Raises:
         CheckpointError: for a name that the published code does not use.
     """
-    return {_rename(name, True): tensor for name, tensor in published.items() if not name.startswith(_UNUSED)}
+    return {
+        _rename(name, True): tensor
+        for name, tensor in published.items()
+        if not name.startswith(_UNUSED)
+    }
 
 
 def to_published_state_dict(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -85,17 +96,40 @@ def convert_config(published: dict, **overrides) -> MiniAlbertConfig:
     Raises:
         CheckpointError: where a needed entry is missing, as in a config of another architecture.
     """
-    same = ["vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-            "intermediate_size", "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
-            "hidden_dropout_prob", "attention_probs_dropout_prob"]
+    same = [
+        "vocab_size",
+        "embedding_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+    ]
     missing = [name for name in [*same, "use_adapter"] if name not in published]
     if missing:
-        raise CheckpointError(f"config.json lacks {', '.join(missing)}: not a published MiniALBERT "
-                              f"(model_type '{published.get('model_type')}').")
-    optional = ["hidden_act", "initializer_range", "pad_token_id", "num_labels", "id2label", "label2id"]
+        raise CheckpointError(
+            f"config.json lacks {', '.join(missing)}: not a published MiniALBERT "
+            f"(model_type '{published.get('model_type')}')."
+        )
+    optional = [
+        "hidden_act",
+        "initializer_range",
+        "pad_token_id",
+        "num_labels",
+        "id2label",
+        "label2id",
+    ]
     values = {name: published[name] for name in [*same, *optional] if name in published}
-    values["adapter_reduction"] = published.get("reduction_factor", 16) if published["use_adapter"] else None
-    values["tie_word_embeddings"] = False  # the library of their time tied by name, and their head's is another one
+    values["adapter_reduction"] = (
+        published.get("reduction_factor", 16) if published["use_adapter"] else None
+    )
+    values["tie_word_embeddings"] = (
+        False  # the library of their time tied by name, and their head's is another one
+    )
     return MiniAlbertConfig(**{**values, **overrides})
 
 
@@ -106,17 +140,23 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
         try:
             return load_file(safe)
         except SafetensorError as error:
-            raise CheckpointError(f"{safe} is not a safetensors file ({error}). It is truncated, or a pickle under "
-                                  "another name: fetch it again, or name it pytorch_model.bin.") from None
+            raise CheckpointError(
+                f"{safe} is not a safetensors file ({error}). It is truncated, or a pickle under "
+                "another name: fetch it again, or name it pytorch_model.bin."
+            ) from None
     if not binary.exists():
-        raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin: name the folder of a "
-                              "published checkpoint.")
+        raise CheckpointError(
+            f"{folder} holds neither model.safetensors nor pytorch_model.bin: name the folder of a "
+            "published checkpoint."
+        )
     try:
         return torch.load(binary, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{binary} cannot be read as plain tensors ({reason}). It is truncated, or holds "
-                              "more than tensors, which is not loaded for safety: fetch it again.") from None
+        raise CheckpointError(
+            f"{binary} cannot be read as plain tensors ({reason}). It is truncated, or holds "
+            "more than tensors, which is not loaded for safety: fetch it again."
+        ) from None
 
 
 def load_published(path_or_repo: str | Path, model_class, **config_overrides):
@@ -134,26 +174,41 @@ def load_published(path_or_repo: str | Path, model_class, **config_overrides):
         SourceError: where the folder or the Hub cannot be reached.
     """
     folder = sources.resolve_model(path_or_repo)
-    config = convert_config(json.loads((folder / "config.json").read_text(encoding="utf8")), **config_overrides)
+    config = convert_config(
+        json.loads((folder / "config.json").read_text(encoding="utf8")), **config_overrides
+    )
     weights = convert_state_dict(_read_weights(folder))
     model = model_class(config)
-    if model_class.base_model_prefix not in dict(model.named_children()):  # the bare model has no prefix
+    if model_class.base_model_prefix not in dict(
+        model.named_children()
+    ):  # the bare model has no prefix
         prefix = model_class.base_model_prefix + "."
-        weights = {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}
+        weights = {
+            name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)
+        }
     expected = model.state_dict()
     heads = ("head.", "classifier.")
-    weights = {name: t for name, t in weights.items() if name in expected or not name.startswith(heads)}
-    wrong = [f"{name} {tuple(t.shape)} instead of {tuple(expected[name].shape)}" for name, t in weights.items()
-             if name in expected and t.shape != expected[name].shape]
+    weights = {
+        name: t for name, t in weights.items() if name in expected or not name.startswith(heads)
+    }
+    wrong = [
+        f"{name} {tuple(t.shape)} instead of {tuple(expected[name].shape)}"
+        for name, t in weights.items()
+        if name in expected and t.shape != expected[name].shape
+    ]
     missing = [name for name in expected if name not in weights]
     fresh = [name for name in missing if name.startswith(heads)]
     wrong += [f"{name} missing" for name in missing if name not in fresh]
     wrong += [f"{name} unexpected" for name in weights if name not in expected]
     if wrong:
-        raise CheckpointError(f"{folder} does not fit its own config.json: {'; '.join(wrong[:5])}"
-                              f"{' ...' if len(wrong) > 5 else ''}. The checkpoint is damaged or another model's.")
+        raise CheckpointError(
+            f"{folder} does not fit its own config.json: {'; '.join(wrong[:5])}"
+            f"{' ...' if len(wrong) > 5 else ''}. The checkpoint is damaged or another model's."
+        )
     if fresh:
-        warnings.warn(f"the checkpoint has no {fresh[0].split('.')[0]}: it starts at random and must be trained.",
-                      stacklevel=2)
+        warnings.warn(
+            f"the checkpoint has no {fresh[0].split('.')[0]}: it starts at random and must be trained.",
+            stacklevel=2,
+        )
     model.load_state_dict(weights, strict=not fresh)
     return model.eval()

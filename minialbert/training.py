@@ -12,8 +12,6 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from . import lab
-
 
 class TrainingError(ValueError):
     """A training that cannot start as asked; the message names the fix."""
@@ -21,6 +19,21 @@ class TrainingError(ValueError):
 
 class NotFiniteError(FloatingPointError):
     """A loss or a weight became NaN or infinite; training stopped and the last good checkpoint is kept."""
+
+
+def bf16_is_fast() -> bool:
+    """Whether this machine multiplies matrices in bfloat16 natively: its GPU, else avx512_bf16 or amx."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
+
+
+def autocast(device, bf16: bool | None = None):
+    """A context in which matrix products run in bfloat16; with None, where that is fast (`bf16_is_fast`)."""
+    return torch.autocast(
+        torch.device(device).type, torch.bfloat16, enabled=bf16_is_fast() if bf16 is None else bf16
+    )
 
 
 def use_bf16(precision: str) -> bool:
@@ -32,17 +45,33 @@ def use_bf16(precision: str) -> bool:
     choices = {"auto": None, "bf16": True, "fp32": False}
     if precision not in choices:
         raise TrainingError(f"unknown precision '{precision}': choose one of {', '.join(choices)}.")
-    return lab.bf16_is_fast() if choices[precision] is None else choices[precision]
+    return bf16_is_fast() if choices[precision] is None else choices[precision]
 
 
-def training_arguments(folder, *, batch_size, learning_rate, seed, bf16=None, **choices) -> TrainingArguments:
+def training_arguments(
+    folder, *, batch_size, learning_rate, seed, bf16=None, **choices
+) -> TrainingArguments:
     """The library's arguments as every training here wants them; further ones by their names."""
-    return TrainingArguments(**{
-        "output_dir": str(folder), "per_device_train_batch_size": batch_size, "learning_rate": learning_rate,
-        "seed": seed, "bf16": lab.bf16_is_fast() if bf16 is None else bf16, "use_cpu": not torch.cuda.is_available(),
-        "lr_scheduler_type": "linear", "report_to": "none", "remove_unused_columns": False, "disable_tqdm": True,
-        "logging_nan_inf_filter": False, "label_names": ["labels"],
-        "dataloader_pin_memory": torch.cuda.is_available(), "logging_strategy": "steps", "logging_steps": 20, **choices})
+    return TrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "per_device_train_batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "seed": seed,
+            "bf16": bf16_is_fast() if bf16 is None else bf16,
+            "use_cpu": not torch.cuda.is_available(),
+            "lr_scheduler_type": "linear",
+            "report_to": "none",
+            "remove_unused_columns": False,
+            "disable_tqdm": True,
+            "logging_nan_inf_filter": False,
+            "label_names": ["labels"],
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "logging_strategy": "steps",
+            "logging_steps": 20,
+            **choices,
+        }
+    )
 
 
 class Progress(TrainerCallback):
@@ -53,8 +82,15 @@ class Progress(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **_):
         if state.is_world_process_zero and self.show:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.description, unit="step",
-                            mininterval=5, dynamic_ncols=False, ncols=100)
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                desc=self.description,
+                unit="step",
+                mininterval=5,
+                dynamic_ncols=False,
+                ncols=100,
+            )
 
     def on_step_end(self, args, state, control, **_):
         if self.bar is not None:
@@ -76,11 +112,28 @@ class CarefulTrainer(Trainer):
         evaluate: a function without arguments that returns numbers, called where the arguments ask for evaluation.
     """
 
-    def __init__(self, model, arguments, dataset, collator, *, tokenizer=None, evaluate=None, description="training",
-                 show=True, callbacks=()):
-        super().__init__(model, arguments, data_collator=collator, train_dataset=dataset,
-                         eval_dataset=dataset if evaluate else None, processing_class=tokenizer,
-                         callbacks=[Progress(description, show), *callbacks])
+    def __init__(
+        self,
+        model,
+        arguments,
+        dataset,
+        collator,
+        *,
+        tokenizer=None,
+        evaluate=None,
+        description="training",
+        show=True,
+        callbacks=(),
+    ):
+        super().__init__(
+            model,
+            arguments,
+            data_collator=collator,
+            train_dataset=dataset,
+            eval_dataset=dataset if evaluate else None,
+            processing_class=tokenizer,
+            callbacks=[Progress(description, show), *callbacks],
+        )
         self.remove_callback(PrinterCallback)
         self.measure = evaluate
 
@@ -89,7 +142,8 @@ class CarefulTrainer(Trainer):
         if not torch.isfinite(output.loss):
             raise NotFiniteError(
                 f"the loss is {output.loss.item()} at step {self.state.global_step + 1}. {self._last_checkpoint()} "
-                "Lower learning_rate, lengthen warmup_steps, or set precision to 'fp32', and run again.")
+                "Lower learning_rate, lengthen warmup_steps, or set precision to 'fp32', and run again."
+            )
         self.record(output)
         return (output.loss, output) if return_outputs else output.loss
 
@@ -103,30 +157,42 @@ class CarefulTrainer(Trainer):
 
     def _last_checkpoint(self):
         last = last_checkpoint(self.args.output_dir)
-        return f"The last good checkpoint is kept: {last}." if last else "There is no checkpoint before it."
+        return (
+            f"The last good checkpoint is kept: {last}."
+            if last
+            else "There is no checkpoint before it."
+        )
 
     def evaluate(self, *_, metric_key_prefix="eval", **__):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
         self.log({name: value for name, value in metrics.items() if not isinstance(value, list)})
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     def _save(self, output_dir=None, state_dict=None):
         broken = [name for name, p in self.kept.named_parameters() if not torch.isfinite(p).all()]
         if broken:
-            raise NotFiniteError(f"{broken[0]} is not finite after step {self.state.global_step}: nothing was saved. "
-                                 f"{self._last_checkpoint()} Lower learning_rate and run again.")
+            raise NotFiniteError(
+                f"{broken[0]} is not finite after step {self.state.global_step}: nothing was saved. "
+                f"{self._last_checkpoint()} Lower learning_rate and run again."
+            )
         self.kept.save_pretrained(output_dir)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        load_model(self.kept, Path(resume_from_checkpoint) / "model.safetensors")  # each tensor in its own precision
+        load_model(
+            self.kept, Path(resume_from_checkpoint) / "model.safetensors"
+        )  # each tensor in its own precision
 
 
 def last_checkpoint(folder) -> Path | None:
     """The newest complete checkpoint of a run: one whose trainer state, written last, can be read."""
-    found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    found = sorted(
+        Path(folder).glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])
+    )
     for path in found:
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf8"))
@@ -155,7 +221,10 @@ class MemoryAccount(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         result = function(*arguments, **(options or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in self.known:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and tensor.untyped_storage().data_ptr() not in self.known
+            ):
                 storage = tensor.untyped_storage()
                 self.known.add(storage.data_ptr())
                 self.now += storage.nbytes()

@@ -2,9 +2,16 @@
 
 import os
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-               "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": ""}
-if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))) > 1:  # `make test`: cores are shared, not fought for
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MPLBACKEND": "Agg",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+if (
+    workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+) > 1:  # `make test`: cores are shared, not fought for
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 from pathlib import Path
@@ -20,10 +27,12 @@ LONGEST = ["07", "11", "12", "13", "09", "10"]
 
 def pytest_collection_modifyitems(items):
     """The longest tests first, so that no worker is left with one when all others are done."""
+
     def rank(item):
         path = getattr(item, "callspec", None) and item.callspec.params.get("path")
         long = path is not None and item.originalname == "test_notebook_gives_its_committed_outputs"
         return LONGEST.index(path.stem[:2]) if long and path.stem[:2] in LONGEST else len(LONGEST)
+
     items.sort(key=rank)
 
 

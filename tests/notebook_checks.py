@@ -28,8 +28,14 @@ def name(cell) -> str:
 
 def is_compared(cell) -> bool:
     """Whether nbval compares an output of this cell: it skips cells without a count, and all pictures."""
-    return cell.execution_count is not None and not tags(cell) & UNCOMPARED and any(
-        output.get("name") == "stdout" or "text/plain" in output.get("data", {}) for output in cell.outputs)
+    return (
+        cell.execution_count is not None
+        and not tags(cell) & UNCOMPARED
+        and any(
+            output.get("name") == "stdout" or "text/plain" in output.get("data", {})
+            for output in cell.outputs
+        )
+    )
 
 
 def valid(notebook) -> list:
@@ -43,12 +49,20 @@ def valid(notebook) -> list:
 def executed(notebook) -> list:
     counts = [cell.execution_count for cell in code_cells(notebook)]
     wanted = list(range(1, len(counts) + 1))
-    return [] if counts == wanted else [f"not run from top to bottom in a fresh kernel, but as {counts}"]
+    return (
+        []
+        if counts == wanted
+        else [f"not run from top to bottom in a fresh kernel, but as {counts}"]
+    )
 
 
 def without_errors(notebook) -> list:
-    return [f"{name(cell)} raised and is not tagged raises-exception" for cell in code_cells(notebook)
-            if "raises-exception" not in tags(cell) and any("ename" in output for output in cell.outputs)]
+    return [
+        f"{name(cell)} raised and is not tagged raises-exception"
+        for cell in code_cells(notebook)
+        if "raises-exception" not in tags(cell)
+        and any("ename" in output for output in cell.outputs)
+    ]
 
 
 def parameters_cell(notebook) -> list:
@@ -57,28 +71,46 @@ def parameters_cell(notebook) -> list:
         return [f"{len(cells)} cells are tagged parameters, not one"]
     words = tokenize.generate_tokens(io.StringIO(cells[0].source).readline)
     commented = {word.start[0] for word in words if word.type == tokenize.COMMENT}
-    return [f"parameter without a comment: {ast.unparse(node)}" for node in ast.parse(cells[0].source).body
-            if isinstance(node, (ast.Assign, ast.AnnAssign))
-            and not commented & set(range(node.lineno, node.end_lineno + 1))]
+    return [
+        f"parameter without a comment: {ast.unparse(node)}"
+        for node in ast.parse(cells[0].source).body
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        and not commented & set(range(node.lineno, node.end_lineno + 1))
+    ]
 
 
 def without_widget_state(notebook) -> list:
-    return ["widget state in the metadata: some viewers refuse it"] if "widgets" in notebook.metadata else []
+    return (
+        ["widget state in the metadata: some viewers refuse it"]
+        if "widgets" in notebook.metadata
+        else []
+    )
 
 
 def compared(notebook) -> list:
     """Enough cells whose outputs nbval compares, and every other output declared by a tag."""
     cells = code_cells(notebook)
     share = sum(map(is_compared, cells)) / max(1, len(cells))
-    found = [] if share >= SMALLEST_SHARE else [f"nbval compares {share:.0%} of the code cells, not half"]
-    return found + [f"{name(cell)} has an output that nbval does not compare and no tag says so"
-                    for cell in cells if cell.outputs and not (is_compared(cell) or tags(cell) & UNCOMPARED)]
+    found = (
+        []
+        if share >= SMALLEST_SHARE
+        else [f"nbval compares {share:.0%} of the code cells, not half"]
+    )
+    return found + [
+        f"{name(cell)} has an output that nbval does not compare and no tag says so"
+        for cell in cells
+        if cell.outputs and not (is_compared(cell) or tags(cell) & UNCOMPARED)
+    ]
 
 
 def pictures_described(notebook) -> list:
     pictures = re.compile(r"!\[\s*\]\([^)]*\)|<img\b(?![^>]*\balt=[\"'][^\"'])[^>]*>")
-    return [f"picture without alt text: {found}" for cell in notebook.cells if cell.cell_type == "markdown"
-            for found in pictures.findall(cell.source)]
+    return [
+        f"picture without alt text: {found}"
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for found in pictures.findall(cell.source)
+    ]
 
 
 def canonical(notebook, text) -> list:
@@ -92,7 +124,14 @@ def small(notebook, text) -> list:
 
 def complaints(notebook, text) -> list:
     """All of them; text is the notebook's file."""
-    checks = [valid, executed, without_errors, parameters_cell, without_widget_state, compared,
-              pictures_described]
+    checks = [
+        valid,
+        executed,
+        without_errors,
+        parameters_cell,
+        without_widget_state,
+        compared,
+        pictures_described,
+    ]
     found = [complaint for check in checks for complaint in check(notebook)]
     return found + canonical(notebook, text) + small(notebook, text)

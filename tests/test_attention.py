@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from minialbert.attention import (
+    AttentionError,
+    agreement,
+    attention_maps,
+    best_and_worst,
+    head_view,
+    model_view,
+)
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from transformers import BertForMaskedLM
 
 from minialbert import MiniAlbertForMaskedLM, attention, figures, lab
-from minialbert.attention import AttentionError, agreement, attention_maps, best_and_worst, head_view, model_view
 from minialbert.distillation import start_student, student_config
 from minialbert.losses import attention_loss
 
@@ -28,7 +35,9 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def student(teacher):
-    return start_student(student_config(teacher.config, num_hidden_layers=2, embedding_size=16), teacher)
+    return start_student(
+        student_config(teacher.config, num_hidden_layers=2, embedding_size=16), teacher
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +48,13 @@ def maps(student, teacher, tiny_tokenizer):
 def given(student, teacher, special=()):
     """Maps of (K, N_h, T, T) that nobody computed."""
     size = student.shape[-1]
-    return attention.Maps([f"w{i}" for i in range(size)], np.isin(range(size), special), student, teacher,
-                          list(range(1, len(student) + 1)))
+    return attention.Maps(
+        [f"w{i}" for i in range(size)],
+        np.isin(range(size), special),
+        student,
+        teacher,
+        list(range(1, len(student) + 1)),
+    )
 
 
 def drawn(*shape, seed=0):
@@ -50,6 +64,7 @@ def drawn(*shape, seed=0):
 
 
 # -- maps
+
 
 def test_maps_are_the_models_own(maps, student, teacher, tiny_tokenizer):
     batch = tiny_tokenizer(SENTENCE, return_tensors="pt")
@@ -62,7 +77,10 @@ def test_maps_are_the_models_own(maps, student, teacher, tiny_tokenizer):
         np.testing.assert_allclose(maps.teacher[k], theirs[layer - 1][0].detach(), atol=1e-6)
     np.testing.assert_allclose(maps.student.sum(-1), 1, atol=1e-6)
     assert maps.tokens == tiny_tokenizer.convert_ids_to_tokens(batch["input_ids"][0])
-    assert maps.tokens[0] == "[CLS]" and np.flatnonzero(maps.special).tolist() == [0, len(maps.tokens) - 1]
+    assert maps.tokens[0] == "[CLS]" and np.flatnonzero(maps.special).tolist() == [
+        0,
+        len(maps.tokens) - 1,
+    ]
 
 
 @pytest.mark.parametrize("sentence", [SENTENCE, "the " * 30], ids=["that works", "that fails"])
@@ -79,22 +97,26 @@ def test_models_are_left_as_they_were(student, teacher, tiny_tokenizer, sentence
     assert teacher.config._attn_implementation == student.config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize("sentence, layer_map, message", [
-    ("", [2, 4], "has no words: type at least one"),
-    (" \n", [2, 4], "has no words"),
-    ("the " * 63, [2, 4], "65 word pieces.* 64 positions: shorten"),
-    (SENTENCE, [2, 5], r"layer_map \[2, 5\].*1..4"),
-    (SENTENCE, [0, 4], "1..4"),
-    (SENTENCE, [4], "give 2 teacher layers"),
-])
+@pytest.mark.parametrize(
+    "sentence, layer_map, message",
+    [
+        ("", [2, 4], "has no words: type at least one"),
+        (" \n", [2, 4], "has no words"),
+        ("the " * 63, [2, 4], "65 word pieces.* 64 positions: shorten"),
+        (SENTENCE, [2, 5], r"layer_map \[2, 5\].*1..4"),
+        (SENTENCE, [0, 4], "1..4"),
+        (SENTENCE, [4], "give 2 teacher layers"),
+    ],
+)
 def test_what_does_not_fit_is_told(student, teacher, tiny_tokenizer, sentence, layer_map, message):
     with pytest.raises(AttentionError, match=message):
         attention_maps(student, teacher, tiny_tokenizer, sentence, layer_map)
 
 
 def test_a_strange_tokenizer_is_told(teacher, tiny_tokenizer):
-    small = MiniAlbertForMaskedLM(student_config(teacher.config, num_hidden_layers=2, vocab_size=5,
-                                                 embedding_size=16))
+    small = MiniAlbertForMaskedLM(
+        student_config(teacher.config, num_hidden_layers=2, vocab_size=5, embedding_size=16)
+    )
     with pytest.raises(AttentionError, match="a model knows 5: take the tokenizer"):
         attention_maps(small, teacher, tiny_tokenizer, SENTENCE, [2, 4])
 
@@ -106,15 +128,21 @@ def test_without_special_tokens(maps):
     np.testing.assert_allclose(words.teacher[1, 2, 2], expected, atol=1e-9)
     np.testing.assert_allclose(words.student.sum(-1), 1)
     blind = given(np.eye(3)[None, None], np.full((1, 1, 3, 3), [0, 0, 1.0]), special=[2])
-    assert np.isfinite(blind.without_special().teacher).all(), "a row that looks at special tokens only"
+    assert np.isfinite(blind.without_special().teacher).all(), (
+        "a row that looks at special tokens only"
+    )
 
 
 # -- agreement
 
+
 def test_kl_is_equation_7_head_by_head(maps):
     for k in range(2):
-        loss = attention_loss(torch.tensor(maps.student[k])[None], torch.tensor(maps.teacher[k])[None],
-                              reduction="row")
+        loss = attention_loss(
+            torch.tensor(maps.student[k])[None],
+            torch.tensor(maps.teacher[k])[None],
+            reduction="row",
+        )
         assert agreement(maps)[k].mean() == pytest.approx(loss.item(), abs=1e-9)
 
 
@@ -124,7 +152,9 @@ def test_known_divergences():
     other = one[..., ::-1]
     assert agreement(given(one, one)) == pytest.approx(np.zeros((1, 2)))
     assert agreement(given(flat, one)) == pytest.approx(np.full((1, 2), np.log(4)))
-    assert agreement(given(one, other), "js") == pytest.approx(np.full((1, 2), np.log(2))), "its bound"
+    assert agreement(given(one, other), "js") == pytest.approx(np.full((1, 2), np.log(2))), (
+        "its bound"
+    )
     a, b = drawn(2, 3, 5, 5), drawn(2, 3, 5, 5, seed=1)
     assert agreement(given(a, b), "js") == pytest.approx(agreement(given(b, a), "js"))
     assert agreement(given(a, b), "kl") != pytest.approx(agreement(given(b, a), "kl"))
@@ -161,7 +191,9 @@ def test_a_view_is_the_same_each_time(maps, view):
 
 def numbers(page):
     """The lists of weights in a page, student then teacher."""
-    return [re.findall(r"\d+\.\d+", text) for text in re.findall(r'"attn": (.*?), "left_text"', page)]
+    return [
+        re.findall(r"\d+\.\d+", text) for text in re.findall(r'"attn": (.*?), "left_text"', page)
+    ]
 
 
 @VIEWS
@@ -177,9 +209,11 @@ def test_student_and_teacher_are_told_apart(maps):
     assert '"include_layers": [1, 2]' in page and '"include_layers": [1, 4]' in page
     assert '"layer": 2, "heads": [2]' in page and '"layer": 4, "heads": [2]' in page
     page = model_view(maps, iterations=[2], heads=[1, 4]).page
-    assert '"include_layers": [2], "include_heads": [1, 4]' in page and '"include_layers": [4]' in page
+    assert (
+        '"include_layers": [2], "include_heads": [1, 4]' in page and '"include_layers": [4]' in page
+    )
     shown = numbers(page)[1]
-    assert len(shown) == 2 * len(maps.tokens)**2
+    assert len(shown) == 2 * len(maps.tokens) ** 2
     assert [float(one) for one in shown[:3]] == pytest.approx(maps.teacher[1, 0, 0, :3], abs=6e-4)
 
 
@@ -202,12 +236,15 @@ def test_a_long_sentence_is_cut_with_a_word(maps, view, capsys):
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda maps: head_view(maps, iteration=3), r"no iteration 3: choose from 1\.\.2"),
-    (lambda maps: head_view(maps, heads=[0]), r"no head 0: choose from 1\.\.4"),
-    (lambda maps: model_view(maps, iterations=[0]), "no iteration 0"),
-    (lambda maps: model_view(maps, heads=[1, 5]), "no head 5"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda maps: head_view(maps, iteration=3), r"no iteration 3: choose from 1\.\.2"),
+        (lambda maps: head_view(maps, heads=[0]), r"no head 0: choose from 1\.\.4"),
+        (lambda maps: model_view(maps, iterations=[0]), "no iteration 0"),
+        (lambda maps: model_view(maps, heads=[1, 5]), "no head 5"),
+    ],
+)
 def test_a_view_of_what_is_not_there(maps, make, message):
     with pytest.raises(AttentionError, match=message):
         make(maps)
@@ -227,7 +264,9 @@ def test_missing_packages_are_named(maps, monkeypatch):
 def test_a_notebook_keeps_no_foreign_javascript(maps):
     view = head_view(maps)
     bundle = view._repr_mimebundle_()
-    notebook = new_notebook(cells=[new_code_cell("view", outputs=[new_output("execute_result", data=bundle)])])
+    notebook = new_notebook(
+        cells=[new_code_cell("view", outputs=[new_output("execute_result", data=bundle)])]
+    )
     text = lab.canonical(nbformat.from_dict(notebook))
     assert "application/vnd.jupyter.widget-view+json" in bundle and len(text) < 1000
     assert "head view of student and teacher, 9 tokens: run the cell to use it" in text
@@ -235,17 +274,25 @@ def test_a_notebook_keeps_no_foreign_javascript(maps):
 
 # -- pictures
 
+
 def test_pictures_show_what_they_are_given(maps):
-    lines = figures.attention_lines(maps.tokens, {"student": maps.student[0, 0], "teacher": maps.teacher[0, 0]},
-                                    chosen=[2, 5])
+    lines = figures.attention_lines(
+        maps.tokens, {"student": maps.student[0, 0], "teacher": maps.teacher[0, 0]}, chosen=[2, 5]
+    )
     shown = [one[0, 0, [2, 5]] for one in (maps.student, maps.teacher)]
     shown = [weights[weights > 0.02] for weights in shown]  # fainter ones are not drawn
     for axis, weights in zip(lines.axes, shown):
-        assert [line.get_alpha() for line in axis.lines] == pytest.approx(weights) and len(weights) > 5
+        assert [line.get_alpha() for line in axis.lines] == pytest.approx(weights) and len(
+            weights
+        ) > 5
     grid = figures.attention_grid(maps.student, maps.teacher, maps.layer_map, heads=[1, 3])
     assert len(grid.axes[0].images) == 2 * 2 * 2
     assert [label.get_text() for label in grid.axes[0].get_yticklabels()] == [
-        "iteration 1", "layer 1", "iteration 2", "layer 4"]
+        "iteration 1",
+        "layer 1",
+        "iteration 2",
+        "layer 4",
+    ]
     heat = figures.agreement_maps({"student": agreement(maps)}, maps.layer_map)
     assert len(heat.axes[0].texts) == agreement(maps).size
     bars = figures.divergence_parts({"student": ([0.2, 0.3], [0.1, 0.4])}, maps.layer_map)

@@ -27,12 +27,18 @@ def environment():
 
 def written(path, *cells):
     """A notebook file of code cells, each (source, *tags)."""
-    path.write_text(lab.canonical(new_notebook(cells=[
-        new_code_cell(source, metadata={"tags": tags}) for source, *tags in cells])))
+    path.write_text(
+        lab.canonical(
+            new_notebook(
+                cells=[new_code_cell(source, metadata={"tags": tags}) for source, *tags in cells]
+            )
+        )
+    )
     return path
 
 
 # ---- one notebook
+
 
 def test_two_refreshes_are_byte_identical(tmp_path, monkeypatch, capfd):
     kernel = tmp_path / "jupyter/kernels/python3"  # a user's own "python3", which must not be taken
@@ -41,9 +47,13 @@ def test_two_refreshes_are_byte_identical(tmp_path, monkeypatch, capfd):
     (kernel / "kernel.json").write_text(json.dumps(specification))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
-    path = written(tmp_path / "a.ipynb", ("import sys, pathlib\nprint(pathlib.Path().resolve().name)",),
-                   ("print('x', file=sys.stderr); sys.executable == " + repr(sys.executable),),
-                   ("1 / 0", "raises-exception"), ("1 + 1",))
+    path = written(
+        tmp_path / "a.ipynb",
+        ("import sys, pathlib\nprint(pathlib.Path().resolve().name)",),
+        ("print('x', file=sys.stderr); sys.executable == " + repr(sys.executable),),
+        ("1 / 0", "raises-exception"),
+        ("1 + 1",),
+    )
     batch.refresh([path])
     first = path.read_text()
     batch.refresh([path])
@@ -68,17 +78,28 @@ def runnable(tmp_path):
     (tmp_path / "notebooks").mkdir()
     return written(
         tmp_path / "notebooks" / "a.ipynb",
-        ("run_folder = 'here'  # results\nrate = 0.5  # a rate\nfail = False  # break", "parameters"),
+        (
+            "run_folder = 'here'  # results\nrate = 0.5  # a rate\nfail = False  # break",
+            "parameters",
+        ),
         ("from pathlib import Path\nprint('rate', rate, Path().resolve().name)",),
         ("1 / 0", "raises-exception"),
         ("if fail:\n    raise ValueError('as asked')",),
-        ("Path(run_folder, 'report.txt').write_text('all is well')\nPath(run_folder, 'b.png').touch()",))
+        (
+            "Path(run_folder, 'report.txt').write_text('all is well')\nPath(run_folder, 'b.png').touch()",
+        ),
+    )
 
 
 def test_a_notebook_is_run_by_parameters(runnable, tmp_path, capsys):
     (tmp_path / "p.yaml").write_text("rate: 2\n")
     to = tmp_path / "runs" / "one"
-    assert batch.main(["run", str(runnable), "--parameters", str(tmp_path / "p.yaml"), "--to", str(to)]) == 0
+    assert (
+        batch.main(
+            ["run", str(runnable), "--parameters", str(tmp_path / "p.yaml"), "--to", str(to)]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "rate 2 notebooks" in said and "all is well" in said and "b.png" in said
     executed = lab.read_notebook(to / "a.ipynb")
@@ -89,17 +110,26 @@ def test_a_notebook_is_run_by_parameters(runnable, tmp_path, capsys):
 
 
 def test_a_failing_cell_is_shown(runnable, tmp_path, capsys):
-    assert batch.main(["run", str(runnable), "-p", "fail", "true", "--to", str(tmp_path / "two")]) == 1
+    assert (
+        batch.main(["run", str(runnable), "-p", "fail", "true", "--to", str(tmp_path / "two")]) == 1
+    )
     said = capsys.readouterr().err
-    assert "In [5], raised ValueError" in said and "if fail:" in said and "ValueError: as asked" in said
+    assert (
+        "In [5], raised ValueError" in said
+        and "if fail:" in said
+        and "ValueError: as asked" in said
+    )
     assert f"The executed notebook: {tmp_path / 'two' / 'a.ipynb'}" in said
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (["-p", "rat", "1"], "did you mean 'rate'"),
-    (["-p", "rate", "5e-4"], "write 5.0e-4"),
-    (["--parameters", "none.yaml"], "no parameter file none.yaml"),
-])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["-p", "rat", "1"], "did you mean 'rate'"),
+        (["-p", "rate", "5e-4"], "write 5.0e-4"),
+        (["--parameters", "none.yaml"], "no parameter file none.yaml"),
+    ],
+)
 def test_nothing_starts_with_wrong_parameters(runnable, tmp_path, capsys, arguments, said):
     assert batch.main(["run", str(runnable), *arguments, "--to", str(tmp_path / "three")]) == 1
     assert said in capsys.readouterr().err and not (tmp_path / "three").exists()
@@ -128,29 +158,39 @@ def notebook(tmp_path):
     """A notebook that counts its steps, goes on from the last one, and fails if told to."""
     return written(
         tmp_path / "tiny.ipynb",
-        ("run_folder: str = 'here'\nseed: int = 0\nkind: str = 'a'\nsteps: int = 1\nnap: float = 0.0\n"
-         "layer_map: list | None = None", "parameters"),
+        (
+            "run_folder: str = 'here'\nseed: int = 0\nkind: str = 'a'\nsteps: int = 1\nnap: float = 0.0\n"
+            "layer_map: list | None = None",
+            "parameters",
+        ),
         ("import json, os, time\nfrom pathlib import Path",),
         ("if kind == 'bad':\n    raise ValueError('as asked')",),
         (STEPS,),
-        ("metrics = {'score': 10 * seed + len(kind), 'began': began}\n"
-         "_ = Path(run_folder, 'metrics.json').write_text(json.dumps(metrics))",))
+        (
+            "metrics = {'score': 10 * seed + len(kind), 'began': began}\n"
+            "_ = Path(run_folder, 'metrics.json').write_text(json.dumps(metrics))",
+        ),
+    )
 
 
 @pytest.fixture
 def plan(tmp_path, notebook):
     """Writes a plan of that notebook; its runs go to tmp_path / "runs" / "trial"."""
+
     def write(**content):
         path = tmp_path / "trial.yaml"
         path.write_text(yaml.safe_dump({"notebook": "tiny", **content}, sort_keys=False))
         return path
+
     return write
 
 
 @pytest.fixture
 def go(tmp_path):
     """Makes a plan as the command line does; returns the exit status."""
-    return lambda path, *options: batch.main(["plan", str(path), "--to", str(tmp_path / "runs"), *options])
+    return lambda path, *options: batch.main(
+        ["plan", str(path), "--to", str(tmp_path / "runs"), *options]
+    )
 
 
 @pytest.fixture
@@ -169,10 +209,24 @@ def started(tmp_path, light):
     processes = []
 
     def start(path):
-        command = [sys.executable, "-m", "minialbert.batch", str(path), "--to", str(tmp_path / "runs")]
-        processes.append(subprocess.Popen(  # Ctrl-C must reach it even where this process does not hear it
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)))
+        command = [
+            sys.executable,
+            "-m",
+            "minialbert.batch",
+            str(path),
+            "--to",
+            str(tmp_path / "runs"),
+        ]
+        processes.append(
+            subprocess.Popen(  # Ctrl-C must reach it even where this process does not hear it
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        )
         return processes[-1]
 
     yield start
@@ -199,46 +253,71 @@ def processes_of(folder) -> list:
 
 
 def results(tmp_path) -> dict:
-    found = (json.loads(file.read_text("utf8")) for file in tmp_path.glob("runs/trial/*/result.json"))
+    found = (
+        json.loads(file.read_text("utf8")) for file in tmp_path.glob("runs/trial/*/result.json")
+    )
     return {result["name"]: result for result in found}
 
 
 def test_runs_are_named_by_what_varies(plan, tmp_path):
     (tmp_path / "long.yaml").write_text("run_folder: elsewhere\nsteps: 9\n")
-    path = plan(parameters={"nap": 0.5, "steps": 2}, grid={"seed": [1, 0]}, runs=[
-        {"grid": {"kind": ["a", "b c/d"]}}, {"parameters": {"layer_map": [2, 4]}},
-        {"name": "undistilled", "parameters": {"steps": 0}},
-        {"parameters": "long.yaml", "notebook": "tiny.ipynb"}])
+    path = plan(
+        parameters={"nap": 0.5, "steps": 2},
+        grid={"seed": [1, 0]},
+        runs=[
+            {"grid": {"kind": ["a", "b c/d"]}},
+            {"parameters": {"layer_map": [2, 4]}},
+            {"name": "undistilled", "parameters": {"steps": 0}},
+            {"parameters": "long.yaml", "notebook": "tiny.ipynb"},
+        ],
+    )
     runs = batch.read_plan(path, tmp_path / "runs")
     assert [run.name for run in runs] == [
-        "kind=a,seed=1", "kind=b-c-d,seed=1", "kind=a,seed=0", "kind=b-c-d,seed=0", "layer_map=2-4,seed=1",
-        "layer_map=2-4,seed=0", "undistilled,seed=1", "undistilled,seed=0", "long,seed=1", "long,seed=0"]
+        "kind=a,seed=1",
+        "kind=b-c-d,seed=1",
+        "kind=a,seed=0",
+        "kind=b-c-d,seed=0",
+        "layer_map=2-4,seed=1",
+        "layer_map=2-4,seed=0",
+        "undistilled,seed=1",
+        "undistilled,seed=0",
+        "long,seed=1",
+        "long,seed=0",
+    ]
     assert runs[1].given == {"nap": 0.5, "steps": 2, "seed": 1, "kind": "b c/d"}
     assert runs[1].parameters == {**runs[1].given, "layer_map": None}
-    assert [run.given["steps"] for run in runs[-4:]] == [0, 0, 9, 9] and "run_folder" not in runs[-1].given
+    assert [run.given["steps"] for run in runs[-4:]] == [0, 0, 9, 9] and "run_folder" not in runs[
+        -1
+    ].given
     assert runs[1].folder == tmp_path / "runs" / "trial" / "kind=b-c-d,seed=1"
     (only,) = batch.read_plan(plan(name="other"), tmp_path)
     assert only.folder == tmp_path / "other" / "tiny"
 
 
-@pytest.mark.parametrize("content, said", [
-    ({"grids": {}}, "unknown key 'grids'; did you mean 'grid'?"),
-    ({"runs": [{"seed": 1}]}, "run 1: unknown key 'seed'"),
-    ({"runs": [{"runs": []}]}, "run 1: unknown key 'runs'"),
-    ({"runs": ["a"]}, "run 1: must be a mapping"),
-    ({"grid": {"seed": 1}}, "grid: 'seed' must be a list of values, as in seed: [1]"),
-    ({"grid": {"seed": []}}, "grid: 'seed' must be a list of values"),
-    ({"grid": [1]}, "'grid' cannot be [1]"),
-    ({"grid": {"seed": [0, 1, 0]}}, "two runs are called 'seed=0'"),
-    ({"runs": [{"name": "A"}, {"name": "a"}]}, "two runs are called 'a'"),
-    ({"runs": [{"name": "../a"}]}, "'../a' cannot name a folder"),
-    ({"parameters": {"seed": 1}, "grid": {"seed": [2]}}, "'seed' stands under parameters and in the grid"),
-    ({"parameters": "tinny.yaml"}, "no parameter file"),
-    ({"notebook": "tinny"}, "no notebook 'tinny'; did you mean 'tiny'?"),
-    ({"notebook": None}, "'notebook' cannot be None"),
-    ({"grid": {"steps": [1, "2"]}}, "run steps=2:\nparameter 'steps' must be int, not str '2'"),
-    ({"parameters": {"nap": "5e-4"}, "grid": {"seed": [0, 1, 2]}}, "run seed=0 and 2 more:\n"),
-])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ({"grids": {}}, "unknown key 'grids'; did you mean 'grid'?"),
+        ({"runs": [{"seed": 1}]}, "run 1: unknown key 'seed'"),
+        ({"runs": [{"runs": []}]}, "run 1: unknown key 'runs'"),
+        ({"runs": ["a"]}, "run 1: must be a mapping"),
+        ({"grid": {"seed": 1}}, "grid: 'seed' must be a list of values, as in seed: [1]"),
+        ({"grid": {"seed": []}}, "grid: 'seed' must be a list of values"),
+        ({"grid": [1]}, "'grid' cannot be [1]"),
+        ({"grid": {"seed": [0, 1, 0]}}, "two runs are called 'seed=0'"),
+        ({"runs": [{"name": "A"}, {"name": "a"}]}, "two runs are called 'a'"),
+        ({"runs": [{"name": "../a"}]}, "'../a' cannot name a folder"),
+        (
+            {"parameters": {"seed": 1}, "grid": {"seed": [2]}},
+            "'seed' stands under parameters and in the grid",
+        ),
+        ({"parameters": "tinny.yaml"}, "no parameter file"),
+        ({"notebook": "tinny"}, "no notebook 'tinny'; did you mean 'tiny'?"),
+        ({"notebook": None}, "'notebook' cannot be None"),
+        ({"grid": {"steps": [1, "2"]}}, "run steps=2:\nparameter 'steps' must be int, not str '2'"),
+        ({"parameters": {"nap": "5e-4"}, "grid": {"seed": [0, 1, 2]}}, "run seed=0 and 2 more:\n"),
+    ],
+)
 def test_a_wrong_plan_is_named_with_its_mending(plan, go, tmp_path, capsys, content, said):
     assert go(plan(**content)) == 1
     assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
@@ -262,12 +341,21 @@ def test_a_failing_run_is_told_and_the_others_are_made(plan, go, notebook, tmp_p
     assert go(path) == 1
     out, err = capsys.readouterr()
     assert "[3/3] kind=bbb  done" in out and "2 of 3 runs are done" in out
-    assert "failed: kind=bad\n    cell 4, In [4], raised ValueError:\n    ValueError: as asked\n" in err
+    assert (
+        "failed: kind=bad\n    cell 4, In [4], raised ValueError:\n    ValueError: as asked\n"
+        in err
+    )
     assert "tiny.ipynb" in err
     found = results(tmp_path)
     assert {name: result["status"] for name, result in found.items()} == {
-        "kind=a": "done", "kind=bad": "failed", "kind=bbb": "done"}
-    assert found["kind=bbb"]["metrics"] == {"score": 3, "began": 0} and found["kind=bad"]["metrics"] == {}
+        "kind=a": "done",
+        "kind=bad": "failed",
+        "kind=bbb": "done",
+    }
+    assert (
+        found["kind=bbb"]["metrics"] == {"score": 3, "began": 0}
+        and found["kind=bad"]["metrics"] == {}
+    )
     folder = tmp_path / "runs" / "trial" / "kind=bad"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "failed" and manifest["seed"] == 0
@@ -292,9 +380,14 @@ def test_what_was_made_otherwise_is_not_passed_off(plan, go, notebook, tmp_path,
     assert go(changed) == 1
     said = capsys.readouterr().err
     assert "one: steps was 2, now 4" in said and "--again" in said
-    assert (folder / "result.json").read_bytes() == before and not (tmp_path / "runs/trial/two").exists()
+    assert (folder / "result.json").read_bytes() == before and not (
+        tmp_path / "runs/trial/two"
+    ).exists()
     assert go(changed, "--dry-run") == 0
-    assert "one  tiny  made otherwise  steps was 2, now 4\ntwo  tiny  to do\n" == capsys.readouterr().out
+    assert (
+        "one  tiny  made otherwise  steps was 2, now 4\ntwo  tiny  to do\n"
+        == capsys.readouterr().out
+    )
     assert go(changed, "--again", "--only", "one") == 0
     assert (folder / "step.txt").read_text() == "4"
     assert results(tmp_path)["one"]["metrics"]["began"] == 0, "the old checkpoint is gone"
@@ -308,16 +401,24 @@ def test_what_was_made_otherwise_is_not_passed_off(plan, go, notebook, tmp_path,
 def test_a_manifest_of_the_notebooks_own_stays(tmp_path, plan, go):
     """Its metrics are the run's; what it left at "running" is closed."""
     manifest = {"status": "running", "metrics": {"loss": 0.5}, "own": True}
-    written(tmp_path / "own.ipynb", ("run_folder = '.'", "parameters"),
-            (f"import json\nfrom pathlib import Path\n"
-             f"_ = Path(run_folder, 'manifest.json').write_text(json.dumps({manifest!r}))",))
+    written(
+        tmp_path / "own.ipynb",
+        ("run_folder = '.'", "parameters"),
+        (
+            f"import json\nfrom pathlib import Path\n"
+            f"_ = Path(run_folder, 'manifest.json').write_text(json.dumps({manifest!r}))",
+        ),
+    )
     path = plan(notebook="own")
     assert go(path) == 0
     stored = json.loads((tmp_path / "runs/trial/own/manifest.json").read_text())
     assert stored["own"] and stored["status"] == "done" and "seconds" in stored
     assert results(tmp_path)["own"]["metrics"] == {"loss": 0.5}
     (run,) = batch.read_plan(path, tmp_path / "runs")  # as a worker that is given a task again
-    assert batch.make(run, "session") == results(tmp_path)["own"] and results(tmp_path)["own"]["starts"] == 1
+    assert (
+        batch.make(run, "session") == results(tmp_path)["own"]
+        and results(tmp_path)["own"]["starts"] == 1
+    )
 
 
 def test_dry_run_prints_a_table_and_does_nothing(plan, go, tmp_path, capsys):
@@ -334,8 +435,13 @@ def test_dry_run_prints_a_table_and_does_nothing(plan, go, tmp_path, capsys):
 
 # ---- plans, killed, stopped and spread
 
-TWELVE = {"parameters": {"steps": 2, "nap": 0.05}, "grid": {"seed": [0, 1, 2, 3, 4, 5], "kind": ["a", "bb"]}}
-SCORES = {f"kind={kind},seed={seed}": 10 * seed + len(kind) for seed in range(6) for kind in ("a", "bb")}
+TWELVE = {
+    "parameters": {"steps": 2, "nap": 0.05},
+    "grid": {"seed": [0, 1, 2, 3, 4, 5], "kind": ["a", "bb"]},
+}
+SCORES = {
+    f"kind={kind},seed={seed}": 10 * seed + len(kind) for seed in range(6) for kind in ("a", "bb")
+}
 
 
 def scores(tmp_path) -> dict:
@@ -348,8 +454,11 @@ def test_twelve_runs_killed_twice_are_each_made_once(plan, go, started, tmp_path
     path, moments, kept = plan(**TWELVE), random.Random(0), {}
 
     def done():
-        return {file: file.read_bytes() for file in (tmp_path / "runs").glob("*/*/result.json")
-                if b'"status": "done"' in file.read_bytes()}
+        return {
+            file: file.read_bytes()
+            for file in (tmp_path / "runs").glob("*/*/result.json")
+            if b'"status": "done"' in file.read_bytes()
+        }
 
     for _ in range(2):
         process, more = started(path), moments.randint(1, 4)
@@ -361,7 +470,9 @@ def test_twelve_runs_killed_twice_are_each_made_once(plan, go, started, tmp_path
     assert 2 <= len(kept) < 12
     assert go(path) == 0
     assert scores(tmp_path) == SCORES
-    assert all(file.read_bytes() == content for file, content in kept.items()), "what was done was made again"
+    assert all(file.read_bytes() == content for file, content in kept.items()), (
+        "what was done was made again"
+    )
     assert sum(result["starts"] for result in results(tmp_path).values()) <= 12 + 2
     assert go(path) == 0 and len(done()) == 12
 
@@ -372,8 +483,16 @@ def test_workers_make_the_same_even_if_one_is_lost(plan, go, light, tmp_path):
 
     def kill_one():
         while not lost:
-            folder, (_, worker) = until(lambda: next(
-                ((path, found) for path in runs.glob("*") if len(found := processes_of(path)) == 2), None))
+            folder, (_, worker) = until(
+                lambda: next(
+                    (
+                        (path, found)
+                        for path in runs.glob("*")
+                        if len(found := processes_of(path)) == 2
+                    ),
+                    None,
+                )
+            )
             assert worker != os.getpid()
             os.kill(worker, signal.SIGKILL)
             if processes_of(folder):  # it was in time
@@ -390,7 +509,9 @@ def test_workers_make_the_same_even_if_one_is_lost(plan, go, light, tmp_path):
 def test_a_scheduler_is_used_by_its_address(plan, go, tmp_path):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
         address = cluster.scheduler_address
         assert go(plan(grid={"seed": [0, 1]}), "--scheduler", address, "--workers", "1") == 0
     assert scores(tmp_path) == {"seed=0": 1, "seed=1": 11}
@@ -407,7 +528,10 @@ def test_a_signal_ends_the_kernel_and_leaves_the_run_resumable(plan, go, started
     process = started(path)
     until(lambda: (folder / "step.txt").exists())
     process.send_signal(number)
-    assert "the same command goes on" in process.communicate(timeout=30)[1] and process.returncode == 130
+    assert (
+        "the same command goes on" in process.communicate(timeout=30)[1]
+        and process.returncode == 130
+    )
     with pytest.raises(ProcessLookupError):
         os.kill(processes_of(folder)[0], 0)
     assert results(tmp_path)["tiny"]["status"] == "running"

@@ -20,15 +20,25 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[tests]'")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install -e '.[tests]'"
+)
 
-FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-         "--disable-component-update --disable-sync").split()
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 SCREENSHOTS = ROOT / "runs/screenshots"
 SECONDS = 240  # for a notebook to run, on a busy machine
-NOTEBOOKS = [path.stem for number in ("03", "05", "08") for path in (ROOT / "notebooks").glob(f"{number}_*.ipynb")]
+NOTEBOOKS = [
+    path.stem
+    for number in ("03", "05", "08")
+    for path in (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+]
 JUPYTERS_OWN = r"404 \(Not Found\) http://127\.0\.0\.1:\d+/lsp/status"  # it asks for an extension nobody installed
 
 
@@ -77,12 +87,21 @@ def page(watched):
 
 def test_what_goes_wrong_is_seen(watched):
     page, wrong = watched
-    page.set_content("<img src='http://outside.example/a.png'><script>console.error('mine'); nothing()</script>")
-    assert [bool(re.search(pattern, "\n".join(wrong))) for pattern in (
-        "leaves loopback: http://outside.example/a.png", "(?m)^mine", "uncaught: nothing is not defined")] == [True] * 3
+    page.set_content(
+        "<img src='http://outside.example/a.png'><script>console.error('mine'); nothing()</script>"
+    )
+    assert [
+        bool(re.search(pattern, "\n".join(wrong)))
+        for pattern in (
+            "leaves loopback: http://outside.example/a.png",
+            "(?m)^mine",
+            "uncaught: nothing is not defined",
+        )
+    ] == [True] * 3
 
 
 # -- the views alone
+
 
 @pytest.fixture(scope="module")
 def maps():
@@ -96,7 +115,8 @@ def maps():
 
 def visible_lines(frame, side):
     return frame.locator(f"#{side}").evaluate(
-        "root => [...root.querySelectorAll('line')].filter(l => getComputedStyle(l).visibility === 'visible').length")
+        "root => [...root.querySelectorAll('line')].filter(l => getComputedStyle(l).visibility === 'visible').length"
+    )
 
 
 def token(frame, side, name):
@@ -113,9 +133,13 @@ def test_head_views_act_together(page, maps):
     token(page, "student", "green").click()
     token(page, "teacher", "bird").click()
     page.mouse.move(600, 700)
-    assert visible_lines(page, "student") == visible_lines(page, "teacher") == 2 * 3 * 6, "two tokens are kept"
+    assert visible_lines(page, "student") == visible_lines(page, "teacher") == 2 * 3 * 6, (
+        "two tokens are kept"
+    )
     page.locator("#student #layer").select_option("2")
-    assert page.locator("#teacher #layer").input_value() == "4", "the layer that iteration 2 is compared with"
+    assert page.locator("#teacher #layer").input_value() == "4", (
+        "the layer that iteration 2 is compared with"
+    )
     assert visible_lines(page, "teacher") == 2 * 3 * 6
     token(page, "student", "green").click()
     token(page, "student", "bird").click()
@@ -123,8 +147,11 @@ def test_head_views_act_together(page, maps):
     assert visible_lines(page, "student") == 3 * 6 * 6
     page.locator("#teacher svg > g > rect").nth(1).dblclick()
     shown = page.locator("#student").evaluate(
-        "root => [...root.querySelectorAll('line')].filter(l => +l.getAttribute('stroke-opacity') > 0).length")
-    assert shown == np.count_nonzero(maps.student[1, 1].round(3)), "the student shows that head alone, too"
+        "root => [...root.querySelectorAll('line')].filter(l => +l.getAttribute('stroke-opacity') > 0).length"
+    )
+    assert shown == np.count_nonzero(maps.student[1, 1].round(3)), (
+        "the student shows that head alone, too"
+    )
 
 
 def test_model_views_act_together(page, maps):
@@ -136,27 +163,40 @@ def test_model_views_act_together(page, maps):
     assert headings == ["Iteration 2, Head 2", "Layer 4, Head 2"]
     box = page.locator("#teacher rect.detail").bounding_box()
     pane = page.locator("section").nth(1).bounding_box()
-    assert pane["x"] <= box["x"] and box["x"] + box["width"] <= pane["x"] + pane["width"], "the detail is cut off"
+    assert pane["x"] <= box["x"] and box["x"] + box["width"] <= pane["x"] + pane["width"], (
+        "the detail is cut off"
+    )
 
 
 # -- the notebooks in JupyterLab
+
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """A copy of the notebooks beside the checkout's figures and runs; without a distilled student an undistilled one."""
     folder = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(
+        ROOT / "notebooks",
+        folder / "notebooks",
+        ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+    )
     (folder / "figures").symlink_to(ROOT / "figures")
     student = folder / "runs/07_distil/student"
     student.parent.mkdir(parents=True)
-    made = [path for path in (ROOT / "runs/07_distil/student", ROOT / "runs/lab/student") if path.exists()]
+    made = [
+        path
+        for path in (ROOT / "runs/07_distil/student", ROOT / "runs/lab/student")
+        if path.exists()
+    ]
     if made:
         student.symlink_to(made[0])
     elif any(name.startswith("08") for name in NOTEBOOKS):
         from minialbert import distillation
 
         teacher, tokenizer = distillation.load_teacher("all-MiniLM-L6-v2")
-        config = distillation.student_config(teacher.config, num_hidden_layers=3, tie_word_embeddings=True)
+        config = distillation.student_config(
+            teacher.config, num_hidden_layers=3, tie_word_embeddings=True
+        )
         distillation.start_student(config, teacher).save_pretrained(student)
         tokenizer.save_pretrained(student)
     return folder
@@ -176,8 +216,10 @@ def wait_for(server, url, log):
 def jupyter(course):
     """JupyterLab on loopback, with nobody's settings; yields a function from a notebook's name to its address."""
     own, token = course / "jupyter", secrets.token_hex(16)
-    settings = {"apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-                "notebook-extension/tracker": '{"windowingMode": "none"}'}  # draw cells that are out of sight, too
+    settings = {
+        "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+        "notebook-extension/tracker": '{"windowingMode": "none"}',
+    }  # draw cells that are out of sight, too
     for name, content in settings.items():
         file = own / f"settings/@jupyterlab/{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -185,22 +227,47 @@ def jupyter(course):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items()
-                   if name != "MPLBACKEND" and not name.startswith("JUPYTER")}
-    environment |= {"JUPYTER_CONFIG_DIR": f"{own}/config", "JUPYTER_DATA_DIR": f"{own}/data",
-                    "JUPYTER_RUNTIME_DIR": f"{own}/runtime", "JUPYTERLAB_SETTINGS_DIR": f"{own}/settings",
-                    "JUPYTERLAB_WORKSPACES_DIR": f"{own}/workspaces", "JUPYTER_NO_CONFIG": "1",
-                    "JUPYTER_PATH": f"{sys.prefix}/share/jupyter", "JUPYTER_TOKEN": token,
-                    "IPYTHONDIR": f"{own}/ipython"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={course}",
-               "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "MPLBACKEND" and not name.startswith("JUPYTER")
+    }
+    environment |= {
+        "JUPYTER_CONFIG_DIR": f"{own}/config",
+        "JUPYTER_DATA_DIR": f"{own}/data",
+        "JUPYTER_RUNTIME_DIR": f"{own}/runtime",
+        "JUPYTERLAB_SETTINGS_DIR": f"{own}/settings",
+        "JUPYTERLAB_WORKSPACES_DIR": f"{own}/workspaces",
+        "JUPYTER_NO_CONFIG": "1",
+        "JUPYTER_PATH": f"{sys.prefix}/share/jupyter",
+        "JUPYTER_TOKEN": token,
+        "IPYTHONDIR": f"{own}/ipython",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={course}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.extension_manager=readonly",
+    ]
     log = own / "log.txt"
     with log.open("w") as output:
-        server = subprocess.Popen(command, env=environment, cwd=course, stdout=output, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, env=environment, cwd=course, stdout=output, stderr=subprocess.STDOUT
+        )
         try:
             wait_for(server, f"http://127.0.0.1:{port}/api/status?token={token}", log)
-            yield lambda name: f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}.ipynb?reset&token={token}"
+            yield (
+                lambda name: (
+                    f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}.ipynb?reset&token={token}"
+                )
+            )
         finally:
             server.terminate()
             server.wait(30)
@@ -219,13 +286,17 @@ def run_all(page, address):
     """Opens a notebook and runs it; returns it as it then is. A cell that raised fails."""
     page.set_default_timeout(SECONDS * 1000)
     page.goto(address)
-    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.content?.model?.cells.length > 0")
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell.currentWidget?.content?.model?.cells.length > 0"
+    )
     notebook = page.evaluate(RUN_ALL, SECONDS)
     page.set_default_timeout(20_000)
     for cell in notebook["cells"]:
         raised = [output for output in cell.get("outputs", ()) if output["output_type"] == "error"]
         if "raises-exception" not in cell["metadata"].get("tags", ()):
-            assert not raised, f"{raised[0]['ename']}: {raised[0]['evalue']} in\n{cell['source'][:300]}"
+            assert not raised, (
+                f"{raised[0]['ename']}: {raised[0]['evalue']} in\n{cell['source'][:300]}"
+            )
     return notebook
 
 
@@ -275,6 +346,8 @@ def look_at_the_views(page, name):
             frame.locator("#student #left > g:last-child > g").nth(1).hover()
             assert 0 < visible_lines(frame, side) < every
         else:
-            frame.locator("#student rect.attn_background").first.locator("xpath=../*[last()]").click()
+            frame.locator("#student rect.attn_background").first.locator(
+                "xpath=../*[last()]"
+            ).click()
             assert visible_lines(frame, side) > every
         screenshot(page, f"{name}-view{number}")

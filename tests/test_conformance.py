@@ -15,7 +15,12 @@ from minialbert import MiniAlbertForMaskedLM, MiniAlbertForSequenceClassificatio
 from minialbert.distillation import Distiller, LossWeights
 from minialbert.finetuning import mark_only_adapters_trainable
 from minialbert.losses import attention_loss, hidden_loss, mlm_loss, output_loss
-from minialbert.published import convert_config, convert_state_dict, load_published, to_published_state_dict
+from minialbert.published import (
+    convert_config,
+    convert_state_dict,
+    load_published,
+    to_published_state_dict,
+)
 
 
 class Vectors:
@@ -31,10 +36,13 @@ class Vectors:
         return torch.tensor(self.arrays[name])
 
     def below(self, prefix):
-        return {name[len(prefix):]: self[name] for name in self.arrays if name.startswith(prefix)}
+        return {name[len(prefix) :]: self[name] for name in self.arrays if name.startswith(prefix)}
 
     def inputs(self, batch):
-        return {name: self[f"{batch}/{name}"] for name in ("input_ids", "attention_mask", "token_type_ids")}
+        return {
+            name: self[f"{batch}/{name}"]
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+        }
 
     def assert_all_used(self):
         assert not set(self.arrays) - self.used
@@ -49,7 +57,9 @@ def assert_close(ours, theirs, tolerance=1e-5, what=""):
     theirs = torch.as_tensor(theirs)
     scale = max(theirs.abs().max().item(), 1e-12)
     worst = (ours.detach().double() - theirs.double()).abs().max().item()
-    assert worst <= tolerance * scale, f"{what}: off by {worst / scale:.1e} of the largest magnitude"
+    assert worst <= tolerance * scale, (
+        f"{what}: off by {worst / scale:.1e} of the largest magnitude"
+    )
 
 
 def assert_gradients(model, recorded):
@@ -134,10 +144,17 @@ def test_losses_on_random_tensors(vectors):
 
     for kind in ("masked", "dense", "holes"):
         teacher = v[f"att_{kind}/teacher"]
-        compare(f"att_{kind}", lambda s: sum(attention_loss(s[k], teacher[2 * k + 1], mask) for k in range(3)),
-                v[f"att_{kind}/student"])
+        compare(
+            f"att_{kind}",
+            lambda s: sum(attention_loss(s[k], teacher[2 * k + 1], mask) for k in range(3)),
+            v[f"att_{kind}/student"],
+        )
     teacher = v["hid/teacher"]
-    compare("hid", lambda s: sum(hidden_loss(s[k], teacher[2 * k + 1], mask) for k in range(3)), v["hid/student"])
+    compare(
+        "hid",
+        lambda s: sum(hidden_loss(s[k], teacher[2 * k + 1], mask) for k in range(3)),
+        v["hid/student"],
+    )
     teacher = v["emb/teacher"]
     compare("emb", lambda s: hidden_loss(s, teacher, mask), v["emb/student"])
     teacher = v["out/teacher_logits"]
@@ -172,12 +189,17 @@ def test_distillation(vectors):
         for k, state in enumerate(library.hidden_states):
             assert_close(state, v[f"{batch}/teacher_hidden_{k}"])
         teacher.set_attn_implementation("eager")
-        for k, attention in enumerate(teacher(**v.inputs(batch), output_attentions=True).attentions):
+        for k, attention in enumerate(
+            teacher(**v.inputs(batch), output_attentions=True).attentions
+        ):
             assert_close(attention, v[f"{batch}/teacher_attn_{k}"])
         teacher.set_attn_implementation("sdpa")
 
-        for name, weights in dict(hidden_only=LossWeights(attention=0), attention_only=LossWeights(hidden=0),
-                                  no_alignment=LossWeights(alignment=0)).items():
+        for name, weights in dict(
+            hidden_only=LossWeights(attention=0),
+            attention_only=LossWeights(hidden=0),
+            no_alignment=LossWeights(alignment=0),
+        ).items():
             assert_close(totals(batch, weights)[1].loss, v[f"{batch}/total_{name}"], what=name)
         # equation 12 stands inside the factor l2
         student, output = totals(batch, LossWeights(embedding=1))

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from contextlib import suppress
@@ -18,17 +17,30 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tiny import make_corpus, make_teacher, teacher_config
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertModel
 
 from minialbert import MiniAlbertForMaskedLM, distillation, lab
 from minialbert.corpus import CorpusError
-from minialbert.distillation import (DistilArguments, DistillationError, Distiller, LossWeights,
-                                     default_layer_map, distil, distil_by_torchrun, fit_mlm_head, load_teacher,
-                                     masked_lm_head, prepare, start_student, student_config, truncated_svd)
+from minialbert.distillation import (
+    DistilArguments,
+    DistillationError,
+    Distiller,
+    LossWeights,
+    default_layer_map,
+    distil,
+    distil_by_torchrun,
+    fit_mlm_head,
+    load_teacher,
+    masked_lm_head,
+    prepare,
+    start_student,
+    student_config,
+    truncated_svd,
+)
 from minialbert.losses import attention_loss, hidden_loss, mlm_loss, output_loss
 from minialbert.training import NotFiniteError, TrainingError, last_checkpoint
-from tiny import make_corpus, make_teacher, teacher_config
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,8 +49,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def files(tmp_path_factory):
     """A teacher with a head, one without, and a corpus, on disk."""
     folder = tmp_path_factory.mktemp("files")
-    return dict(teacher=str(make_teacher(folder / "teacher")), headless=str(make_teacher(folder / "bare", head=False)),
-                corpus=str(make_corpus(folder / "corpus.jsonl")))
+    return dict(
+        teacher=str(make_teacher(folder / "teacher")),
+        headless=str(make_teacher(folder / "bare", head=False)),
+        corpus=str(make_corpus(folder / "corpus.jsonl")),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +62,33 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def arguments(files, folder, **changes):
-    return DistilArguments(**{**dict(
-        run_folder=str(folder), teacher=files["teacher"], corpus=files["corpus"], head_steps=10, window=16, overlap=4,
-        num_iterations=2, embedding_size=8, adapter_reduction=4, steps=8, batch_size=4, learning_rate=1e-3, masked_share=1.0, dropout=0.1,
-        warmup_steps=2, heldout_windows=8, precision="fp32", logging_steps=1, eval_steps=4, save_steps=2), **changes})
+    return DistilArguments(
+        **{
+            **dict(
+                run_folder=str(folder),
+                teacher=files["teacher"],
+                corpus=files["corpus"],
+                head_steps=10,
+                window=16,
+                overlap=4,
+                num_iterations=2,
+                embedding_size=8,
+                adapter_reduction=4,
+                steps=8,
+                batch_size=4,
+                learning_rate=1e-3,
+                masked_share=1.0,
+                dropout=0.1,
+                warmup_steps=2,
+                heldout_windows=8,
+                precision="fp32",
+                logging_steps=1,
+                eval_steps=4,
+                save_steps=2,
+            ),
+            **changes,
+        }
+    )
 
 
 @pytest.fixture
@@ -60,8 +98,15 @@ def teacher():
 
 
 def make_student(teacher, **choices):
-    config = student_config(teacher.config, **{**dict(num_hidden_layers=2, embedding_size=8, adapter_reduction=4,
-                                                      initializer_range=0.2), **choices})
+    config = student_config(
+        teacher.config,
+        **{
+            **dict(
+                num_hidden_layers=2, embedding_size=8, adapter_reduction=4, initializer_range=0.2
+            ),
+            **choices,
+        },
+    )
     torch.manual_seed(1)
     return MiniAlbertForMaskedLM(config).eval()
 
@@ -72,10 +117,13 @@ def batch():
     mask = (torch.arange(9) < torch.tensor([[9], [6], [4]])).long()
     ids = torch.randint(5, 100, (3, 9), generator=generator) * mask
     labels = torch.where((torch.rand(3, 9, generator=generator) < 0.4) & (mask == 1), ids, -100)
-    return dict(input_ids=ids, attention_mask=mask, token_type_ids=torch.zeros_like(ids), labels=labels)
+    return dict(
+        input_ids=ids, attention_mask=mask, token_type_ids=torch.zeros_like(ids), labels=labels
+    )
 
 
 # -- the objective
+
 
 @pytest.mark.parametrize("layer_map", [None, [4, 1], [3, 3]])
 @pytest.mark.parametrize("reduction", ["published", "row"])
@@ -89,23 +137,39 @@ def test_the_objective_is_equation_11(teacher, batch, layer_map, reduction):
     ours = student(**inputs, output_hidden_states=True, output_attentions=True)
     layers = layer_map or [2, 4]
     expected = dict(
-        mlm=mlm_loss(ours.logits, labels), output=output_loss(ours.logits, theirs.logits, labels),
-        attention=sum(attention_loss(ours.attentions[k], theirs.attentions[g - 1], mask, reduction)
-                      for k, g in enumerate(layers)),
-        hidden=sum(hidden_loss(ours.hidden_states[k + 1], theirs.hidden_states[g], mask)
-                   for k, g in enumerate(layers)),
-        embedding=hidden_loss(ours.hidden_states[0], theirs.hidden_states[0], mask))
+        mlm=mlm_loss(ours.logits, labels),
+        output=output_loss(ours.logits, theirs.logits, labels),
+        attention=sum(
+            attention_loss(ours.attentions[k], theirs.attentions[g - 1], mask, reduction)
+            for k, g in enumerate(layers)
+        ),
+        hidden=sum(
+            hidden_loss(ours.hidden_states[k + 1], theirs.hidden_states[g], mask)
+            for k, g in enumerate(layers)
+        ),
+        embedding=hidden_loss(ours.hidden_states[0], theirs.hidden_states[0], mask),
+    )
     weights = LossWeights(mlm=2, alignment=3, output=5, embedding=0.5, attention=0.7, hidden=1.1)
     output = Distiller(student, teacher, layer_map, weights, reduction)(**batch)
     for name, value in expected.items():
         torch.testing.assert_close(output.terms[name], value.detach())
-    torch.testing.assert_close(output.loss, 2 * expected["mlm"] + 5 * expected["output"] + 3 * (
-        0.7 * expected["attention"] + 1.1 * expected["hidden"] + 0.5 * expected["embedding"]))
-    assert LossWeights().total(dict(mlm=1, attention=10, hidden=100, output=1000, embedding=10_000)) == 5331
+    torch.testing.assert_close(
+        output.loss,
+        2 * expected["mlm"]
+        + 5 * expected["output"]
+        + 3
+        * (0.7 * expected["attention"] + 1.1 * expected["hidden"] + 0.5 * expected["embedding"]),
+    )
+    assert (
+        LossWeights().total(dict(mlm=1, attention=10, hidden=100, output=1000, embedding=10_000))
+        == 5331
+    )
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-                    reason="needs oneDNN with bfloat16, which this build of torch or this processor lacks")
+@pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="needs oneDNN with bfloat16, which this build of torch or this processor lacks",
+)
 def test_a_teacher_in_bf16_is_packed_and_says_what_it_said(teacher, batch):
     """Its weights in oneDNN's order give the same; so do other sizes of a batch, a copy, and a cast back to fp32."""
     for parameter in teacher.parameters():
@@ -160,7 +224,9 @@ def test_the_teacher_is_frozen_in_eval_mode_and_not_part_of_the_student(teacher,
 
 
 def test_a_term_of_weight_zero_is_not_computed(teacher, batch):
-    distiller = Distiller(make_student(teacher), teacher, weights=LossWeights(attention=0, mlm=0, output=0))
+    distiller = Distiller(
+        make_student(teacher), teacher, weights=LossWeights(attention=0, mlm=0, output=0)
+    )
     terms = distiller(**batch).terms
     assert terms["attention"].isnan() and terms["mlm"].isnan() and terms["output"].isnan()
     assert not terms["hidden"].isnan() and not terms["embedding"].isnan()
@@ -170,19 +236,29 @@ def test_a_term_of_weight_zero_is_not_computed(teacher, batch):
 def test_default_layer_map():
     assert default_layer_map(6, 12) == [2, 4, 6, 8, 10, 12]
     assert default_layer_map(3, 6) == [2, 4, 6] and default_layer_map(4, 4) == [1, 2, 3, 4]
-    with pytest.raises(DistillationError, match="5 iterations do not divide 12 teacher layers: give layer_map"):
+    with pytest.raises(
+        DistillationError, match="5 iterations do not divide 12 teacher layers: give layer_map"
+    ):
         default_layer_map(5, 12)
 
 
-@pytest.mark.parametrize("choices, options, message", [
-    (dict(hidden_size=48), {}, "student hidden_size 48, teacher hidden_size 32.*Set the student's hidden_size to 32"),
-    (dict(num_attention_heads=8), {}, "num_attention_heads 8.*head by head.*Set the student's"),
-    (dict(vocab_size=50), {}, "vocab_size 50"),
-    (dict(num_hidden_layers=3), {}, "3 iterations do not divide 4"),
-    ({}, dict(layer_map=[1, 5]), r"\[5\] is outside the teacher's layers 1..4"),
-    ({}, dict(layer_map=[0, 2]), r"\[0\] is outside"),
-    ({}, dict(layer_map=[1]), "1 entries for 2 iterations"),
-    ({}, dict(attention_reduction="mean"), "choose one of published, row")])
+@pytest.mark.parametrize(
+    "choices, options, message",
+    [
+        (
+            dict(hidden_size=48),
+            {},
+            "student hidden_size 48, teacher hidden_size 32.*Set the student's hidden_size to 32",
+        ),
+        (dict(num_attention_heads=8), {}, "num_attention_heads 8.*head by head.*Set the student's"),
+        (dict(vocab_size=50), {}, "vocab_size 50"),
+        (dict(num_hidden_layers=3), {}, "3 iterations do not divide 4"),
+        ({}, dict(layer_map=[1, 5]), r"\[5\] is outside the teacher's layers 1..4"),
+        ({}, dict(layer_map=[0, 2]), r"\[0\] is outside"),
+        ({}, dict(layer_map=[1]), "1 entries for 2 iterations"),
+        ({}, dict(attention_reduction="mean"), "choose one of published, row"),
+    ],
+)
 def test_teacher_and_student_that_do_not_fit(teacher, choices, options, message):
     with pytest.raises(DistillationError, match=message):
         Distiller(make_student(teacher, **choices), teacher, **options)
@@ -190,7 +266,9 @@ def test_teacher_and_student_that_do_not_fit(teacher, choices, options, message)
 
 def test_other_head_counts_are_fine_without_the_attention_loss(teacher, batch):
     student = make_student(teacher, num_attention_heads=8)
-    assert torch.isfinite(Distiller(student, teacher, weights=LossWeights(attention=0))(**batch).loss)
+    assert torch.isfinite(
+        Distiller(student, teacher, weights=LossWeights(attention=0))(**batch).loss
+    )
 
 
 def test_no_output_loss_without_a_head(teacher):
@@ -199,6 +277,7 @@ def test_no_output_loss_without_a_head(teacher):
 
 
 # -- the teacher and the student's start
+
 
 def test_a_teacher_is_loaded_with_its_head_or_without(files, caplog):
     model, tokenizer = load_teacher(files["teacher"])
@@ -217,12 +296,23 @@ def test_a_head_is_fitted_to_a_teacher_without_one(files, tmp_path):
     labels = batch.pop("labels")
     losses = []
     for steps in (1, 150):
-        fitted = fit_mlm_head(setup.teacher, setup.train, folder=tmp_path / f"head{steps}", steps=steps, bf16=False,
-                              batch_size=8, learning_rate=5e-3)
+        fitted = fit_mlm_head(
+            setup.teacher,
+            setup.train,
+            folder=tmp_path / f"head{steps}",
+            steps=steps,
+            bf16=False,
+            batch_size=8,
+            learning_rate=5e-3,
+        )
         losses.append(mlm_loss(fitted(**batch).logits, labels).item())
-        assert fitted.cls.predictions.decoder.weight is fitted.bert.embeddings.word_embeddings.weight
+        assert (
+            fitted.cls.predictions.decoder.weight is fitted.bert.embeddings.word_embeddings.weight
+        )
     assert losses[1] < losses[0] - 1
-    assert all(torch.equal(p, before[name]) for name, p in setup.teacher.named_parameters()), "the encoder is frozen"
+    assert all(torch.equal(p, before[name]) for name, p in setup.teacher.named_parameters()), (
+        "the encoder is frozen"
+    )
     again = fit_mlm_head(setup.teacher, setup.train, folder=tmp_path / "head150", steps=150)
     torch.testing.assert_close(again(**batch).logits, fitted(**batch).logits)
 
@@ -231,25 +321,43 @@ def test_the_shared_block_starts_from_the_teacher(teacher):
     config = make_student(teacher).config
     layers = teacher.bert.encoder.layer
     average = start_student(config, teacher).minialbert.encoder.block
-    torch.testing.assert_close(average.feed_forward.dense.weight,
-                               torch.stack([layer.output.dense.weight for layer in layers]).mean(0))
-    torch.testing.assert_close(average.attention.key.bias,
-                               torch.stack([layer.attention.self.key.bias for layer in layers]).mean(0))
+    torch.testing.assert_close(
+        average.feed_forward.dense.weight,
+        torch.stack([layer.output.dense.weight for layer in layers]).mean(0),
+    )
+    torch.testing.assert_close(
+        average.attention.key.bias,
+        torch.stack([layer.attention.self.key.bias for layer in layers]).mean(0),
+    )
     third = start_student(config, teacher, block=3).minialbert.encoder.block
-    names = dict(query="self.query", key="self.key", value="self.value", dense="output.dense",
-                 LayerNorm="output.LayerNorm")
+    names = dict(
+        query="self.query",
+        key="self.key",
+        value="self.value",
+        dense="output.dense",
+        LayerNorm="output.LayerNorm",
+    )
     for ours, theirs in names.items():
-        assert torch.equal(third.attention.get_submodule(ours).weight,
-                           layers[2].attention.get_submodule(theirs).weight)
+        assert torch.equal(
+            third.attention.get_submodule(ours).weight,
+            layers[2].attention.get_submodule(theirs).weight,
+        )
     x = torch.randn(2, 5, 32)
-    torch.testing.assert_close(third.eval()(x)[0], layers[2](x))  # without adapters the block is that layer
+    torch.testing.assert_close(
+        third.eval()(x)[0], layers[2](x)
+    )  # without adapters the block is that layer
     random = start_student(config, teacher, block="random").minialbert.encoder.block
     assert not torch.allclose(random.attention.query.weight, average.attention.query.weight)
     for start in (0, 5, "middle", True):
         with pytest.raises(DistillationError, match="use 'random', 'average', or a layer 1..4"):
             start_student(config, teacher, block=start)
     with pytest.raises(DistillationError, match="use block='random'"):
-        start_student(student_config(teacher.config, intermediate_size=48, num_hidden_layers=2, embedding_size=8), teacher)
+        start_student(
+            student_config(
+                teacher.config, intermediate_size=48, num_hidden_layers=2, embedding_size=8
+            ),
+            teacher,
+        )
 
 
 def test_embeddings_start_from_the_teacher(teacher, files):
@@ -260,14 +368,20 @@ def test_embeddings_start_from_the_teacher(teacher, files):
     torch.testing.assert_close((left @ right).double(), best, rtol=1e-4, atol=1e-5)
 
     embeddings = start_student(make_student(teacher).config, teacher).minialbert.embeddings
-    torch.testing.assert_close(embeddings.word_embeddings.weight @ embeddings.projection.weight.T, best.float(),
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        embeddings.word_embeddings.weight @ embeddings.projection.weight.T,
+        best.float(),
+        rtol=1e-4,
+        atol=1e-5,
+    )
     full = student_config(teacher.config, num_hidden_layers=2, embedding_size=32)
     copied = start_student(full, teacher, embeddings="copied").minialbert.embeddings
     ids = torch.randint(0, 100, (2, 7))
     positions = torch.arange(7).expand(2, 7)
     torch.testing.assert_close(copied.eval()(ids, ids * 0, positions), teacher.bert.embeddings(ids))
-    with pytest.raises(DistillationError, match="a table of .*32.* for a student of .*8.*set embedding_size to 32"):
+    with pytest.raises(
+        DistillationError, match="a table of .*32.* for a student of .*8.*set embedding_size to 32"
+    ):
         start_student(make_student(teacher).config, teacher, embeddings="copied")
 
 
@@ -276,7 +390,9 @@ def test_embeddings_of_another_model_need_the_same_words(teacher, files, tmp_pat
     tokenizer = AutoTokenizer.from_pretrained(files["teacher"])
     taken = start_student(make_student(teacher).config, teacher, tokenizer, embeddings=str(small))
     expected = BertModel.from_pretrained(small).embeddings
-    assert torch.equal(taken.minialbert.embeddings.word_embeddings.weight, expected.word_embeddings.weight)
+    assert torch.equal(
+        taken.minialbert.embeddings.word_embeddings.weight, expected.word_embeddings.weight
+    )
     words = json.loads((small / "tokenizer.json").read_text())
     vocabulary = words["model"]["vocab"]
     vocabulary["cat"], vocabulary["dog"] = vocabulary["dog"], vocabulary["cat"]
@@ -286,6 +402,7 @@ def test_embeddings_of_another_model_need_the_same_words(teacher, files, tmp_pat
 
 
 # -- runs
+
 
 def test_a_run_learns_and_its_student_loads(files, tmp_path):
     run = arguments(files, tmp_path, steps=40, learning_rate=3e-3, eval_steps=20, save_steps=20)
@@ -300,7 +417,10 @@ def test_a_run_learns_and_its_student_loads(files, tmp_path):
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == setup.tokenizer.get_vocab()
     history = json.loads((tmp_path / "history.json").read_text())
     logged = [entry for entry in history if "loss" in entry]
-    assert len(logged) == 40 and {"mlm", "attention", "hidden", "output", "embedding"} <= logged[0].keys()
+    assert (
+        len(logged) == 40
+        and {"mlm", "attention", "hidden", "output", "embedding"} <= logged[0].keys()
+    )
     assert [entry["step"] for entry in history if "eval_hidden" in entry] == [20, 40]
     assert logged[0]["loss"] == pytest.approx(setup.arguments.weights.total(logged[0]), rel=1e-4)
     checkpoints = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -321,12 +441,24 @@ def test_a_look_on_the_way_takes_windows_evenly_spread(files, tmp_path):
     assert setup.evaluate(most=8) == setup.evaluate(most=100) == every
 
 
-@pytest.mark.parametrize("choices", [dict(gradient_checkpointing=True), dict(gradient_accumulation_steps=2),
-                                     dict(num_workers=2), dict(precision="bf16"), dict(max_articles=9),
-                                     dict(attention_reduction="row", layer_map=[1, 4], embedding_weight=1.0),
-                                     dict(teacher="headless"), dict(tie_word_embeddings=False, window=24)])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        dict(gradient_checkpointing=True),
+        dict(gradient_accumulation_steps=2),
+        dict(num_workers=2),
+        dict(precision="bf16"),
+        dict(max_articles=9),
+        dict(attention_reduction="row", layer_map=[1, 4], embedding_weight=1.0),
+        dict(teacher="headless"),
+        dict(tie_word_embeddings=False, window=24),
+    ],
+)
 def test_choices_of_a_run(files, tmp_path, choices):
-    choices = {name: files.get(value, value) if name == "teacher" else value for name, value in choices.items()}
+    choices = {
+        name: files.get(value, value) if name == "teacher" else value
+        for name, value in choices.items()
+    }
     setup = prepare(arguments(files, tmp_path, steps=4, **choices))
     assert (distil(setup) / "model.safetensors").exists()
 
@@ -351,7 +483,12 @@ def run_file(arguments, path):
 
 
 def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def test_killed_three_times_and_resumed_is_bit_identical(files, tmp_path):
@@ -359,16 +496,34 @@ def test_killed_three_times_and_resumed_is_bit_identical(files, tmp_path):
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
     # between checkpoints, just before one is written, and the last time left alone
-    for name, kill_at in [("whole", -1), ("killed", 3), ("killed", 8), ("killed", 11), ("killed", -1)]:
+    for name, kill_at in [
+        ("whole", -1),
+        ("killed", 3),
+        ("killed", 8),
+        ("killed", 11),
+        ("killed", -1),
+    ]:
         file = run_file(replace(run, run_folder=str(tmp_path / name)), tmp_path / "run.yaml")
-        result = subprocess.run([sys.executable, driver, file, str(kill_at)], env=environment(), capture_output=True,
-                                text=True)
+        result = subprocess.run(
+            [sys.executable, driver, file, str(kill_at)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
         assert result.returncode == (-signal.SIGKILL if kill_at > 0 else 0), result.stderr[-2000:]
-    whole, killed = (AutoModelForMaskedLM.from_pretrained(tmp_path / name / "student").state_dict()
-                     for name in ("whole", "killed"))
+    whole, killed = (
+        AutoModelForMaskedLM.from_pretrained(tmp_path / name / "student").state_dict()
+        for name in ("whole", "killed")
+    )
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    losses = [[entry["loss"] for entry in json.loads((tmp_path / name / "history.json").read_text())
-               if "loss" in entry] for name in ("whole", "killed")]
+    losses = [
+        [
+            entry["loss"]
+            for entry in json.loads((tmp_path / name / "history.json").read_text())
+            if "loss" in entry
+        ]
+        for name in ("whole", "killed")
+    ]
     assert losses[0] == losses[1] and len(losses[0]) == 14
 
 
@@ -391,16 +546,32 @@ def test_two_processes_equal_one(files, tmp_path):
     for processes, batch_size in ((1, 8), (2, 4)):
         folder = tmp_path / str(processes)
         run = arguments(files, folder, steps=6, batch_size=batch_size, dropout=0.0)
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0",
-                   "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
-                   "-m", "minialbert.distillation", run_file(run, tmp_path / f"{processes}.yaml")]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nproc_per_node={processes}",
+            "--master_port=0",
+            "--rdzv-backend=c10d",
+            "--rdzv-endpoint=localhost:0",
+            "-m",
+            "minialbert.distillation",
+            run_file(run, tmp_path / f"{processes}.yaml"),
+        ]
         result = subprocess.run(command, env=environment(), capture_output=True, text=True)
         assert result.returncode == 0, result.stderr[-3000:]
         history = json.loads((folder / "history.json").read_text())
-        traces.append([[entry[name] for name in ("loss", "mlm", "hidden", "attention", "output")]
-                       for entry in history if "loss" in entry])
+        traces.append(
+            [
+                [entry[name] for name in ("loss", "mlm", "hidden", "attention", "output")]
+                for entry in history
+                if "loss" in entry
+            ]
+        )
     assert len(traces[0]) == 6
-    torch.testing.assert_close(torch.tensor(traces[0]), torch.tensor(traces[1]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(traces[0]), torch.tensor(traces[1]), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_torchrun_from_the_notebook_is_followed(files, tmp_path, capfd, monkeypatch):
@@ -414,7 +585,9 @@ def test_torchrun_from_the_notebook_is_followed(files, tmp_path, capfd, monkeypa
     setup = prepare(run)
     distil(setup)  # as the notebook does next: nothing is left to train
     assert len(json.loads((tmp_path / "history.json").read_text())) >= 4
-    torch.testing.assert_close(dict(load_file(folder / "model.safetensors")), weights, rtol=0, atol=0)
+    torch.testing.assert_close(
+        dict(load_file(folder / "model.safetensors")), weights, rtol=0, atol=0
+    )
 
 
 def test_a_rank_that_fails_is_named(files, tmp_path, monkeypatch):
@@ -425,12 +598,16 @@ def test_a_rank_that_fails_is_named(files, tmp_path, monkeypatch):
         while True:
             for child in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):
-                    if child.environ().get("LOCAL_RANK") == "1" and list((tmp_path / "checkpoints").glob("*")):
+                    if child.environ().get("LOCAL_RANK") == "1" and list(
+                        (tmp_path / "checkpoints").glob("*")
+                    ):
                         return child.kill()
             time.sleep(0.1)
 
     threading.Thread(target=kill, daemon=True).start()
-    with pytest.raises(TrainingError, match="rank 1 failed first.*torchrun.log.*from the last checkpoint"):
+    with pytest.raises(
+        TrainingError, match="rank 1 failed first.*torchrun.log.*from the last checkpoint"
+    ):
         distil_by_torchrun(arguments(files, tmp_path, steps=4000), 2)
     assert "Signal 9" in (tmp_path / "torchrun.log").read_text()
 
@@ -438,7 +615,9 @@ def test_a_rank_that_fails_is_named(files, tmp_path, monkeypatch):
 def test_other_arguments_do_not_resume_a_run(files, tmp_path):
     run = arguments(files, tmp_path, steps=2)
     distil(prepare(run))
-    with pytest.raises(DistillationError, match="learning_rate was 0.001, is 0.002.*choose another run_folder"):
+    with pytest.raises(
+        DistillationError, match="learning_rate was 0.001, is 0.002.*choose another run_folder"
+    ):
         distil(prepare(replace(run, learning_rate=2e-3)))
 
 
@@ -452,14 +631,21 @@ def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(files, tmp_path, monk
         return replace(output, loss=output.loss * float("nan")) if len(calls) == 6 else output
 
     monkeypatch.setattr(Distiller, "forward", breaks)
-    with pytest.raises(NotFiniteError, match="the loss is nan at step 6. The last good checkpoint is kept: "
-                                             ".*checkpoint-4.*Lower learning_rate"):
+    with pytest.raises(
+        NotFiniteError,
+        match="the loss is nan at step 6. The last good checkpoint is kept: "
+        ".*checkpoint-4.*Lower learning_rate",
+    ):
         distil(setup)
     assert last_checkpoint(tmp_path / "checkpoints").name == "checkpoint-4"
 
 
 def test_weights_that_are_not_finite_are_never_saved(files, tmp_path, monkeypatch):
-    setup = prepare(arguments(files, tmp_path, learning_rate=1e38, max_grad_norm=0.0, warmup_steps=0, save_steps=1))
+    setup = prepare(
+        arguments(
+            files, tmp_path, learning_rate=1e38, max_grad_norm=0.0, warmup_steps=0, save_steps=1
+        )
+    )
     with pytest.raises(NotFiniteError, match="step 1"):
         distil(setup)
     assert last_checkpoint(tmp_path / "checkpoints") is None
@@ -476,7 +662,8 @@ def test_the_command_line_names_what_is_wrong(files, tmp_path):
     good = asdict(arguments(files, tmp_path / "run"))
     file = tmp_path / "run.yaml"
     assert "unknown parameter 'lerning_rate'; did you mean 'learning_rate'" in run_main(
-        {**good, "lerning_rate": 1e-3}, file)
+        {**good, "lerning_rate": 1e-3}, file
+    )
     assert "'steps' must be int, not str 'many'" in run_main({**good, "steps": "many"}, file)
     assert "do not divide 4 teacher layers" in run_main({**good, "num_iterations": 3}, file)
     assert "choose one of auto, bf16, fp32" in run_main({**good, "precision": "half"}, file)
@@ -485,9 +672,15 @@ def test_the_command_line_names_what_is_wrong(files, tmp_path):
     assert "usage: torchrun" in str(pytest.raises(SystemExit, distillation.main, []).value)
 
 
-@pytest.mark.parametrize("lines, message", [
-    (['{"text": ""}'] * 4, "every article is empty"), (['{"text": "the cat"}'] * 4, "shorter than a window"),
-    (['{"body": "the cat"}'] * 4, "no column 'text'"), (['{"text": "the cat sees a dog."}'], "it needs two")])
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (['{"text": ""}'] * 4, "every article is empty"),
+        (['{"text": "the cat"}'] * 4, "shorter than a window"),
+        (['{"body": "the cat"}'] * 4, "no column 'text'"),
+        (['{"text": "the cat sees a dog."}'], "it needs two"),
+    ],
+)
 def test_a_corpus_that_cannot_be_used(files, tmp_path, lines, message):
     (tmp_path / "bad.jsonl").write_text("\n".join(lines))
     with pytest.raises(CorpusError, match=message):
@@ -496,10 +689,16 @@ def test_a_corpus_that_cannot_be_used(files, tmp_path, lines, message):
 
 def test_the_notebook_and_torchrun_take_the_same_parameters():
     cell = lab.notebook_parameters(ROOT / "notebooks/07_distil.ipynb")
-    ours, theirs = ({field.name: field.type for field in fields(known)} for known in (DistilArguments, cell))
-    assert str(theirs.pop("store")) == "str | None" and theirs.pop("processes") is int  # the notebook's own
+    ours, theirs = (
+        {field.name: field.type for field in fields(known)} for known in (DistilArguments, cell)
+    )
+    assert (
+        str(theirs.pop("store")) == "str | None" and theirs.pop("processes") is int
+    )  # the notebook's own
     assert ours == theirs
     ours, theirs = asdict(DistilArguments()), asdict(cell())
     assert (theirs.pop("store"), theirs.pop("processes")) == (None, 1)
-    assert theirs.pop("run_folder") == "../" + ours.pop("run_folder")  # a notebook runs in its own folder
+    assert theirs.pop("run_folder") == "../" + ours.pop(
+        "run_folder"
+    )  # a notebook runs in its own folder
     assert ours == theirs

@@ -12,13 +12,20 @@ import re
 import nbformat
 import notebook_checks as checks
 import pytest
-from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_notebooks import NOTEBOOKS
 
 from minialbert import lab
 
-WANTED = {"01": 2, "02": 2, "03": 2, "04": 2, "05": 2, "06": 2, "08": 1}  # notebook: exercises at least
+WANTED = {
+    "01": 2,
+    "02": 2,
+    "03": 2,
+    "04": 2,
+    "05": 2,
+    "06": 2,
+    "08": 1,
+}  # notebook: exercises at least
 CARD = re.compile(r"^### Exercise (\d+)\.(\d+) · \S.*\n+\*[●○]+ · \d+ minutes?\*\n+\S", re.M)
 TAGS = {"check", "exercise", "solution"}
 ORDER = ["check", "exercise", "try", "solution", "try"]
@@ -47,8 +54,12 @@ def kind(cell) -> str:
 def in_check(cell) -> tuple:
     """(function, its exercise's name, complaints) of a cell that defines a check."""
     functions = [node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef)]
-    named = [(f.name, d.args[0].value) for f in functions for d in f.decorator_list
-             if isinstance(d, ast.Call) and ast.unparse(d.func) == "lab.check"]
+    named = [
+        (f.name, d.args[0].value)
+        for f in functions
+        for d in f.decorator_list
+        if isinstance(d, ast.Call) and ast.unparse(d.func) == "lab.check"
+    ]
     if len(named) != 1:
         return None, None, [f"{len(named)} functions have the decorator lab.check, not one"]
     asserts = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Assert)]
@@ -64,8 +75,11 @@ def printed(cell) -> str:
 def in_exercise(card, cells) -> list:
     """Complaints about one exercise: the text before it and the code cells from its check on."""
     check, stub, first, solution, second = cells[:5]
-    found = [] if CARD.search(card) else [
-        "no card before it: '### Exercise 1.1 · Title', '*●●○ · 5 minutes*', the task"]
+    found = (
+        []
+        if CARD.search(card)
+        else ["no card before it: '### Exercise 1.1 · Title', '*●●○ · 5 minutes*', the task"]
+    )
     function, name, wrong = in_check(check)
     found += wrong
     if tried(first) != tried(second) or tried(first)[0] != function:
@@ -96,7 +110,7 @@ def exercises(notebook) -> tuple:
     for place, cell in enumerate(code):
         if kind(cell) != "check":
             continue
-        following = code[place:place + 5]
+        following = code[place : place + 5]
         if (order := [kind(one) for one in following]) != ORDER:
             found.append(f"{checks.name(cell)}: the cells from here on are {order}, not {ORDER}")
             continue
@@ -105,8 +119,12 @@ def exercises(notebook) -> tuple:
         card = before.source if before.cell_type == "markdown" else ""
         found += [f"{checks.name(cell)}: {one}" for one in in_exercise(card, following)]
         numbers += [match.groups() for match in CARD.finditer(card)]
-    orphans = [cell for place, cell in enumerate(code) if kind(cell) != "other" and place not in used]
-    return numbers, found or [f"{checks.name(cell)}: a {kind(cell)} outside an exercise" for cell in orphans]
+    orphans = [
+        cell for place, cell in enumerate(code) if kind(cell) != "other" and place not in used
+    ]
+    return numbers, found or [
+        f"{checks.name(cell)}: a {kind(cell)} outside an exercise" for cell in orphans
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -119,35 +137,48 @@ def test_every_exercise_is_sound(path):
 
 def test_the_notebooks_have_their_exercises():
     there = {path.stem[:2]: len(exercises(lab.read_notebook(path))[0]) for path in NOTEBOOKS}
-    lacking = {number: f"{there.get(number, 'not there')} of {least}" for number, least in WANTED.items()
-               if there.get(number, 0) < least}
+    lacking = {
+        number: f"{there.get(number, 'not there')} of {least}"
+        for number, least in WANTED.items()
+        if there.get(number, 0) < least
+    }
     assert not lacking
 
 
 # What follows holds the checks above to account.
 
-CHECK = '''@lab.check("double it")
+CHECK = """@lab.check("double it")
 def check_double(answer):
     assert answer(3) == 6, f"twice 3 is not {answer(3)}"
-'''
+"""
 BARE = CHECK.replace(', f"twice 3 is not {answer(3)}"', "")
 
 
 def good():
     """A notebook with one exercise that nothing is wrong with."""
+
     def code(source, count, *tags, text=None):
         outputs = [new_output("stream", name="stdout", text=text)] if text else []
-        return new_code_cell(source, execution_count=count, outputs=outputs, metadata={"tags": list(tags)})
+        return new_code_cell(
+            source, execution_count=count, outputs=outputs, metadata={"tags": list(tags)}
+        )
 
     attempt = "_ = lab.try_check(check_double, double)"
-    return nbformat.from_dict(new_notebook(cells=[
-        new_markdown_cell("So far.\n\n### Exercise 1.1 · Double it\n\n*●○○ · 1 minute*\n\nTwice as much."),
-        code(CHECK, 1, "check"),
-        code("def double(x):\n    return x + 2", 2, "exercise"),
-        code(attempt, 3, text="not yet: double it: twice 3 is not 5\n"),
-        new_markdown_cell("Solution (folded)"),
-        code("def double(x):\n    return 2 * x", 4, "solution"),
-        code(attempt, 5, text="passed: double it\n")]))
+    return nbformat.from_dict(
+        new_notebook(
+            cells=[
+                new_markdown_cell(
+                    "So far.\n\n### Exercise 1.1 · Double it\n\n*●○○ · 1 minute*\n\nTwice as much."
+                ),
+                code(CHECK, 1, "check"),
+                code("def double(x):\n    return x + 2", 2, "exercise"),
+                code(attempt, 3, text="not yet: double it: twice 3 is not 5\n"),
+                new_markdown_cell("Solution (folded)"),
+                code("def double(x):\n    return 2 * x", 4, "solution"),
+                code(attempt, 5, text="passed: double it\n"),
+            ]
+        )
+    )
 
 
 def test_a_good_exercise_passes():
@@ -170,34 +201,39 @@ def test_an_unexplained_failure_is_told_apart(capsys, tmp_path):
     assert "not yet: double it: this does not hold" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("place, part, value, complaint", [
-    (3, "text", "passed: double it\n", "the stub does not fail"),
-    (3, "text", "not yet: double it: \n", "the stub does not fail"),
-    (3, "text", "not yet: double it: this does not hold: answer(3) == 6\n", "not explained"),
-    (6, "text", "not yet: double it: twice 3 is not 5\n", "the solution does not pass"),
-    (6, "text", "passed: halve it\n", "the solution does not pass"),
-    (3, "tags", ["nbval-ignore-output"], "not compare the first try"),
-    (6, "tags", ["nbval-ignore-output"], "not compare the second try"),
-    (6, "tags", ["nbval-skip"], "not compare the second try"),
-    (6, "execution_count", None, "not compare the second try"),
-    (5, "tags", [], "the cells from here on"),
-    (2, "tags", [], "the cells from here on"),
-    (1, "tags", [], "outside an exercise"),
-    (5, "source", "def twice(x):\n    return 2 * x", "the solution does not define double"),
-    (2, "source", "pass", "the stub does not define double"),
-    (6, "source", "_ = lab.try_check(check_double, twice)", "both tries"),
-    (6, "source", "print('passed: double it')", "the cells from here on"),
-    (1, "source", CHECK.replace("check_double", "check_other"), "both tries"),
-    (1, "source", CHECK.replace("@lab.check", "@check"), "0 functions have the decorator"),
-    (1, "source", BARE, "asserts without a message"),
-    (1, "source", BARE.replace("assert", "return"), "asserts nothing"),
-    (0, "source", "Double it", "no card"),
-    (0, "source", "### Exercise 1.1 · Double it\n\nTwice as much, please.", "no card"),
-])
+@pytest.mark.parametrize(
+    "place, part, value, complaint",
+    [
+        (3, "text", "passed: double it\n", "the stub does not fail"),
+        (3, "text", "not yet: double it: \n", "the stub does not fail"),
+        (3, "text", "not yet: double it: this does not hold: answer(3) == 6\n", "not explained"),
+        (6, "text", "not yet: double it: twice 3 is not 5\n", "the solution does not pass"),
+        (6, "text", "passed: halve it\n", "the solution does not pass"),
+        (3, "tags", ["nbval-ignore-output"], "not compare the first try"),
+        (6, "tags", ["nbval-ignore-output"], "not compare the second try"),
+        (6, "tags", ["nbval-skip"], "not compare the second try"),
+        (6, "execution_count", None, "not compare the second try"),
+        (5, "tags", [], "the cells from here on"),
+        (2, "tags", [], "the cells from here on"),
+        (1, "tags", [], "outside an exercise"),
+        (5, "source", "def twice(x):\n    return 2 * x", "the solution does not define double"),
+        (2, "source", "pass", "the stub does not define double"),
+        (6, "source", "_ = lab.try_check(check_double, twice)", "both tries"),
+        (6, "source", "print('passed: double it')", "the cells from here on"),
+        (1, "source", CHECK.replace("check_double", "check_other"), "both tries"),
+        (1, "source", CHECK.replace("@lab.check", "@check"), "0 functions have the decorator"),
+        (1, "source", BARE, "asserts without a message"),
+        (1, "source", BARE.replace("assert", "return"), "asserts nothing"),
+        (0, "source", "Double it", "no card"),
+        (0, "source", "### Exercise 1.1 · Double it\n\nTwice as much, please.", "no card"),
+    ],
+)
 def test_each_fault_is_found(place, part, value, complaint):
     notebook = good()
     cell = notebook.cells[place]
-    owner = {"text": lambda: cell.outputs[0], "tags": lambda: cell.metadata}.get(part, lambda: cell)()
+    owner = {"text": lambda: cell.outputs[0], "tags": lambda: cell.metadata}.get(
+        part, lambda: cell
+    )()
     owner[part] = value
     _, found = exercises(notebook)
     assert any(re.search(complaint, one) for one in found), found

@@ -13,28 +13,76 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.stats import pearsonr, spearmanr
-from transformers import (AlbertConfig, AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification,
-                          DistilBertConfig, MobileBertConfig)
-
-from minialbert import (MiniAlbertConfig, MiniAlbertForMaskedLM, MiniAlbertForSequenceClassification, MiniAlbertModel,
-                        finetuning, tasks)
-from minialbert.finetuning import (FinetuningError, TuningArguments, adapter_state_dict, evaluate, finetune,
-                                   frozen_in_bf16, load_adapters, load_for_task, mark_only_adapters_trainable,
-                                   near_lengths, predict, save_adapters, sentence_embeddings, sentence_similarity, tune)
-from minialbert.training import MemoryAccount
 from tiny import SUBJECTS, TOKENIZER, VERBS
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    MobileBertConfig,
+)
 
-PAIRS = {"sentence1": ["the cat sees a dog.", "my sister likes the river", "a bird", "the teacher knows our house."],
-         "sentence2": ["a dog sees the cat.", "my sister likes the river", "the old man wants it", "a house"],
-         "label": [4.0, 5.0, 0.5, 2.0]}
+from minialbert import (
+    MiniAlbertConfig,
+    MiniAlbertForMaskedLM,
+    MiniAlbertForSequenceClassification,
+    MiniAlbertModel,
+    finetuning,
+    tasks,
+)
+from minialbert.finetuning import (
+    FinetuningError,
+    TuningArguments,
+    adapter_state_dict,
+    evaluate,
+    finetune,
+    frozen_in_bf16,
+    load_adapters,
+    load_for_task,
+    mark_only_adapters_trainable,
+    near_lengths,
+    predict,
+    save_adapters,
+    sentence_embeddings,
+    sentence_similarity,
+    tune,
+)
+from minialbert.training import MemoryAccount
+
+PAIRS = {
+    "sentence1": [
+        "the cat sees a dog.",
+        "my sister likes the river",
+        "a bird",
+        "the teacher knows our house.",
+    ],
+    "sentence2": [
+        "a dog sees the cat.",
+        "my sister likes the river",
+        "the old man wants it",
+        "a house",
+    ],
+    "label": [4.0, 5.0, 0.5, 2.0],
+}
 
 
 @pytest.fixture
 def model(tiny_tokenizer):
     torch.manual_seed(0)
-    return MiniAlbertModel(MiniAlbertConfig(
-        vocab_size=len(tiny_tokenizer), embedding_size=8, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=32, max_position_embeddings=40, initializer_range=0.3))
+    return MiniAlbertModel(
+        MiniAlbertConfig(
+            vocab_size=len(tiny_tokenizer),
+            embedding_size=8,
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            intermediate_size=32,
+            max_position_embeddings=40,
+            initializer_range=0.3,
+        )
+    )
 
 
 def test_embeddings_are_means_over_tokens(model, tiny_tokenizer):
@@ -46,22 +94,36 @@ def test_embeddings_are_means_over_tokens(model, tiny_tokenizer):
 
 
 def test_similarity_is_the_rank_correlation_of_cosines(model, tiny_tokenizer):
-    first, second = (torch.tensor(sentence_embeddings(model, tiny_tokenizer, PAIRS[name], bf16=False))
-                     for name in ("sentence1", "sentence2"))
+    first, second = (
+        torch.tensor(sentence_embeddings(model, tiny_tokenizer, PAIRS[name], bf16=False))
+        for name in ("sentence1", "sentence2")
+    )
     expected = spearmanr(torch.cosine_similarity(first, second), PAIRS["label"]).statistic
     score = sentence_similarity(model, tiny_tokenizer, PAIRS, bf16=False)
     assert score == pytest.approx(expected) and -1 <= score <= 1
 
 
 def test_a_long_sentence_is_cut_to_the_positions(model, tiny_tokenizer):
-    assert np.isfinite(sentence_embeddings(model, tiny_tokenizer, ["the cat " * 60], bf16=False)).all()
+    assert np.isfinite(
+        sentence_embeddings(model, tiny_tokenizer, ["the cat " * 60], bf16=False)
+    ).all()
 
 
 def test_adapters_alone_carry_a_task():
-    config = dict(vocab_size=50, embedding_size=8, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-                  intermediate_size=32, num_labels=3, adapter_reduction=4)
+    config = dict(
+        vocab_size=50,
+        embedding_size=8,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=32,
+        num_labels=3,
+        adapter_reduction=4,
+    )
     torch.manual_seed(0)
-    body, tuned = (MiniAlbertForSequenceClassification(MiniAlbertConfig(**config)).eval() for _ in range(2))
+    body, tuned = (
+        MiniAlbertForSequenceClassification(MiniAlbertConfig(**config)).eval() for _ in range(2)
+    )
     tuned.minialbert.load_state_dict(body.minialbert.state_dict())
     trained = mark_only_adapters_trainable(tuned)
     assert trained == 4 * (2 * 24 * 6 + 6 + 24 + 48) + 3 * 25
@@ -78,14 +140,18 @@ def test_adapters_alone_carry_a_task():
 
 # -- a task, a student, a run ------------------------------------------------------------------------------------------
 
+
 def sentences(rows, seed):
     """Simple sentences, positive where the verb is one of four; an adverb now and then makes lengths differ."""
     draw = random.Random(seed)
     for number in range(rows):
         kind = number % 2
         verb = draw.choice(VERBS[:4] if kind else VERBS[4:])
-        yield {"text": f"{draw.choice(SUBJECTS)} {verb} {draw.choice(SUBJECTS)}" + " the river" * draw.randint(0, 6),
-               "label": ["no", "yes"][kind]}
+        yield {
+            "text": f"{draw.choice(SUBJECTS)} {verb} {draw.choice(SUBJECTS)}"
+            + " the river" * draw.randint(0, 6),
+            "label": ["no", "yes"][kind],
+        }
 
 
 def write(path, rows):
@@ -108,12 +174,23 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write(folder / "train.csv", sentences(320, 0))
     write(folder / "validation.csv", sentences(80, 1))
-    return tasks.load_task("own", folder, text_columns=["text"], keep_apart=0.25, kind="classification")
+    return tasks.load_task(
+        "own", folder, text_columns=["text"], keep_apart=0.25, kind="classification"
+    )
 
 
-CONFIG = dict(embedding_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
-              adapter_reduction=2, max_position_embeddings=64, initializer_range=0.1,
-              hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+CONFIG = dict(
+    embedding_size=8,
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=64,
+    adapter_reduction=2,
+    max_position_embeddings=64,
+    initializer_range=0.1,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
 
 
 def save(folder, model):
@@ -125,7 +202,10 @@ def save(folder, model):
 def student(folder, seed=0, **changes):
     torch.manual_seed(seed)
     vocabulary = len(AutoTokenizer.from_pretrained(TOKENIZER))
-    return save(folder, MiniAlbertForMaskedLM(MiniAlbertConfig(**{"vocab_size": vocabulary, **CONFIG, **changes})))
+    return save(
+        folder,
+        MiniAlbertForMaskedLM(MiniAlbertConfig(**{"vocab_size": vocabulary, **CONFIG, **changes})),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -135,34 +215,55 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def arguments(checkpoint, tmp_path):
-    return TuningArguments(str(tmp_path / "run"), checkpoint, task="own", learning_rate=3e-3, batch_size=16, epochs=3,
-                           max_length=32, precision="fp32")
+    return TuningArguments(
+        str(tmp_path / "run"),
+        checkpoint,
+        task="own",
+        learning_rate=3e-3,
+        batch_size=16,
+        epochs=3,
+        max_length=32,
+        precision="fp32",
+    )
 
 
 @pytest.mark.parametrize("tuning, rate", [("full", 3e-3), ("adapter", 1e-2)])
 def test_a_task_is_learned(arguments, data, tuning, rate):
     arguments = replace(arguments, tuning=tuning, learning_rate=rate, epochs=8)
     result = finetune(arguments, data, quiet=True)
-    assert result["metrics"]["validation"]["accuracy"] > {"full": 0.9, "adapter": 0.7}[tuning]  # the majority has 0.5
+    assert (
+        result["metrics"]["validation"]["accuracy"] > {"full": 0.9, "adapter": 0.7}[tuning]
+    )  # the majority has 0.5
     assert result["train_rows"] == 240 and result["steps"] == 8 * 15
     folder = Path(arguments.run_folder)
     kept = {"full": "model", "adapter": "adapters.safetensors"}[tuning]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["identity.json", "predictions", "result.json", kept])
-    written = [json.loads(line) for line in (folder / "predictions/validation.jsonl").read_text().splitlines()]
+        ["identity.json", "predictions", "result.json", kept]
+    )
+    written = [
+        json.loads(line)
+        for line in (folder / "predictions/validation.jsonl").read_text().splitlines()
+    ]
     assert [row["label"] for row in written] == data.evaluation["validation"]["label"]
-    assert np.mean([r["label"] == r["prediction"] for r in written]) == result["metrics"]["validation"]["accuracy"]
+    assert (
+        np.mean([r["label"] == r["prediction"] for r in written])
+        == result["metrics"]["validation"]["accuracy"]
+    )
 
 
 def test_adapter_tuning_changes_nothing_else(arguments, data, checkpoint):
     result = finetune(replace(arguments, tuning="adapter"), data, quiet=True)
-    body, tuned = load_file(Path(checkpoint) / "model.safetensors"), load_file(
-        Path(arguments.run_folder) / "adapters.safetensors")
+    body, tuned = (
+        load_file(Path(checkpoint) / "model.safetensors"),
+        load_file(Path(arguments.run_folder) / "adapters.safetensors"),
+    )
     assert {name.split(".")[0] for name in tuned} == {"minialbert", "classifier"}
     assert all("_adapters." in name or name.startswith("classifier.") for name in tuned)
     assert sum(t.numel() for t in tuned.values()) == result["trained_parameters"]
     shared = [name for name in tuned if name in body]
-    assert len(shared) == 3 * 2 * 6 and any(not torch.equal(body[name], tuned[name]) for name in shared)
+    assert len(shared) == 3 * 2 * 6 and any(
+        not torch.equal(body[name], tuned[name]) for name in shared
+    )
 
 
 def test_a_finished_run_is_read_and_another_one_is_not(arguments, data, monkeypatch):
@@ -211,20 +312,29 @@ def test_killed_and_resumed_gives_the_same(arguments, tmp_path, tuning):
 
     def run(folder, kill):
         given = json.dumps(vars(replace(arguments, run_folder=str(tmp_path / folder))))
-        return subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path), given, str(kill)], capture_output=True)
+        return subprocess.run(
+            [sys.executable, "-c", DRIVER, str(tmp_path), given, str(kill)], capture_output=True
+        )
 
     assert run("whole", 0).returncode == 0
-    assert run("killed", 20).returncode == -9 and (tmp_path / "killed/checkpoints/checkpoint-15").exists()
+    assert (
+        run("killed", 20).returncode == -9
+        and (tmp_path / "killed/checkpoints/checkpoint-15").exists()
+    )
     assert run("killed", 38).returncode == -9 and not (tmp_path / "killed/result.json").exists()
     assert run("killed", 0).returncode == 0
     name = {"full": "model/model.safetensors", "adapter": "adapters.safetensors"}[tuning]
     whole, killed = (load_file(tmp_path / folder / name) for folder in ("whole", "killed"))
-    assert whole.keys() == killed.keys() and all(torch.equal(whole[key], killed[key]) for key in whole)
+    assert whole.keys() == killed.keys() and all(
+        torch.equal(whole[key], killed[key]) for key in whole
+    )
     assert not (tmp_path / "killed/checkpoints").exists()
 
 
 def test_patience_stops_and_takes_the_best(arguments, data):
-    result = finetune(replace(arguments, epochs=12, patience=1, learning_rate=1e-6), data, quiet=True)
+    result = finetune(
+        replace(arguments, epochs=12, patience=1, learning_rate=1e-6), data, quiet=True
+    )
     assert result["steps"] < 12 * 15 and 0 <= result["best_selection_score"] <= 1
     nothing_apart = replace(data, selection=data.selection.select([]))
     with pytest.raises(FinetuningError, match="keep_apart=0.1"):
@@ -235,7 +345,10 @@ def test_a_grid_chooses_on_what_is_kept_apart(arguments, data):
     arguments = replace(arguments, epochs=2)
     result = tune(arguments, data, learning_rates=[1e-6, 5e-3], seeds=[0, 1], quiet=True)
     scores = {one["learning_rate"]: one["score"] for one in result["tried"]}
-    assert result["chosen"] == {"learning_rate": 5e-3, "batch_size": 16, "epochs": 2} and scores[5e-3] > scores[1e-6]
+    assert (
+        result["chosen"] == {"learning_rate": 5e-3, "batch_size": 16, "epochs": 2}
+        and scores[5e-3] > scores[1e-6]
+    )
     assert len(result["scores"]["validation"]["accuracy"]) == 2 == len(result["runs"])
     assert [run["arguments"]["seed"] for run in result["runs"]] == [0, 1]
     for name in Path(arguments.run_folder, "grid").iterdir():
@@ -247,15 +360,19 @@ def test_a_grid_chooses_on_what_is_kept_apart(arguments, data):
 
 # -- order and evaluation ----------------------------------------------------------------------------------------------
 
+
 def test_batches_of_near_lengths():
     lengths = random.Random(0).choices(range(5, 60), k=330)
     order = near_lengths(lengths, 16, 2, seed=3)
-    assert sorted(order[:330]) == sorted(order[330:]) == list(range(330)) and order[:330] != order[330:]
+    assert (
+        sorted(order[:330]) == sorted(order[330:]) == list(range(330))
+        and order[:330] != order[330:]
+    )
     assert order == near_lengths(lengths, 16, 2, seed=3) != near_lengths(lengths, 16, 2, seed=4)
     assert len(near_lengths(lengths, 16, 0.5, seed=3)) == 165
 
     def padding(indices):
-        batches = [[lengths[i] for i in indices[k:k + 16]] for k in range(0, 320, 16)]
+        batches = [[lengths[i] for i in indices[k : k + 16]] for k in range(0, 320, 16)]
         return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
 
     assert padding(order) < 0.3 * padding(range(330))
@@ -266,7 +383,9 @@ def test_batches_of_near_lengths():
 def test_predictions_are_those_of_each_row_alone(data, checkpoint):
     model, tokenizer = load_for_task(checkpoint, data.task)
     encoded = tasks.encode(data.evaluation["validation"], data.task, tokenizer, 32, positions=64)
-    together = predict(model, encoded, tasks.collator(data.task, tokenizer), batch_size=7, bf16=False)
+    together = predict(
+        model, encoded, tasks.collator(data.task, tokenizer), batch_size=7, bf16=False
+    )
     assert model.training is False or model.train()
     for row, logits in zip(encoded, together):
         padded = row["input_ids"] + [0] * (64 - len(row["input_ids"]))
@@ -276,24 +395,39 @@ def test_predictions_are_those_of_each_row_alone(data, checkpoint):
 
 
 def test_metrics_of_a_regression_and_of_a_tagger(checkpoint, tmp_path):
-    pairs = [{"a": f"{SUBJECTS[i % 8]} sees a dog", "b": f"{SUBJECTS[i * 3 % 8]} sees a dog", "label": i % 6 - 0.5}
-             for i in range(40)]
+    pairs = [
+        {
+            "a": f"{SUBJECTS[i % 8]} sees a dog",
+            "b": f"{SUBJECTS[i * 3 % 8]} sees a dog",
+            "label": i % 6 - 0.5,
+        }
+        for i in range(40)
+    ]
     write(tmp_path / "train.csv", pairs)
     write(tmp_path / "validation.csv", pairs)
     scored = tasks.load_task("own", tmp_path, text_columns=["a", "b"], kind="regression")
     model, tokenizer = load_for_task(checkpoint, scored.task)
-    metrics, rows = evaluate(model, tokenizer, scored.task, scored.evaluation["validation"], bf16=False, max_length=64)
+    metrics, rows = evaluate(
+        model, tokenizer, scored.task, scored.evaluation["validation"], bf16=False, max_length=64
+    )
     written = [[row["prediction"] for row in rows], [row["label"] for row in rows]]
     assert metrics["pearson"] == pytest.approx(pearsonr(*written).statistic, abs=1e-5)
     assert metrics["spearman"] == pytest.approx(spearmanr(*written).statistic, abs=1e-5)
 
-    (tmp_path / "train.tsv").write_text("".join("the\tO\nsister\tB\nlikes\tO\n\n" for _ in range(8)))
+    (tmp_path / "train.tsv").write_text(
+        "".join("the\tO\nsister\tB\nlikes\tO\n\n" for _ in range(8))
+    )
     (tmp_path / "test.tsv").write_text("the\tO\nsister\tB\n\u200b\tI\nlikes\tO\n\n" * 4)
     (tmp_path / "train.csv").unlink(), (tmp_path / "validation.csv").unlink()
     tagged = tasks.load_task("ncbi_disease", tmp_path)
     model, tokenizer = load_for_task(checkpoint, tagged.task)
-    metrics, rows = evaluate(model, tokenizer, tagged.task, tagged.evaluation["test"], bf16=False, max_length=64)
-    names = [[[tagged.task.labels[tag] for tag in row[key]] for row in rows] for key in ("label", "prediction")]
+    metrics, rows = evaluate(
+        model, tokenizer, tagged.task, tagged.evaluation["test"], bf16=False, max_length=64
+    )
+    names = [
+        [[tagged.task.labels[tag] for tag in row[key]] for row in rows]
+        for key in ("label", "prediction")
+    ]
     from seqeval.metrics import f1_score
 
     assert metrics["f1"] == f1_score(*names, zero_division=0) and metrics["lost_words"] == 4
@@ -301,6 +435,7 @@ def test_metrics_of_a_regression_and_of_a_tagger(checkpoint, tmp_path):
 
 
 # -- one body, many tasks ----------------------------------------------------------------------------------------------
+
 
 def test_switching_tasks_on_one_body(arguments, data, tmp_path, checkpoint):
     arguments = replace(arguments, tuning="adapter", learning_rate=1e-2)
@@ -312,22 +447,34 @@ def test_switching_tasks_on_one_body(arguments, data, tmp_path, checkpoint):
     batch = tokenizer(["the cat likes our house"], return_tensors="pt")
     expected = model.eval()(**batch).logits
     file = Path(arguments.run_folder, "adapters.safetensors")
-    assert load_adapters(binary, tmp_path / "three.safetensors") == "three" and binary.config.num_labels == 3
+    assert (
+        load_adapters(binary, tmp_path / "three.safetensors") == "three"
+        and binary.config.num_labels == 3
+    )
     torch.testing.assert_close(binary.eval()(**batch).logits, expected)
     assert load_adapters(binary, file) == "own" and binary.config.id2label == {0: "no", 1: "yes"}
-    rows = [json.loads(line) for line in
-            Path(arguments.run_folder, "predictions/validation.jsonl").read_text().splitlines()]
-    again, _ = evaluate(binary, tokenizer, data.task, data.evaluation["validation"], max_length=32, bf16=False)
+    rows = [
+        json.loads(line)
+        for line in Path(arguments.run_folder, "predictions/validation.jsonl")
+        .read_text()
+        .splitlines()
+    ]
+    again, _ = evaluate(
+        binary, tokenizer, data.task, data.evaluation["validation"], max_length=32, bf16=False
+    )
     assert again["accuracy"] == np.mean([row["label"] == row["prediction"] for row in rows])
     assert file.stat().st_size < 0.6 * Path(checkpoint, "model.safetensors").stat().st_size
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({}, "another model .weights of the body: "),  # another seed
-    ({"num_hidden_layers": 4}, "num_hidden_layers: 4, here 3"),
-    ({"adapter_reduction": 8}, "adapter_reduction: 8, here 2"),
-    ({"adapter_layer_norm": False}, "adapter_layer_norm: False, here True"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, "another model .weights of the body: "),  # another seed
+        ({"num_hidden_layers": 4}, "num_hidden_layers: 4, here 3"),
+        ({"adapter_reduction": 8}, "adapter_reduction: 8, here 2"),
+        ({"adapter_layer_norm": False}, "adapter_layer_norm: False, here True"),
+    ],
+)
 def test_adapters_of_another_body_are_refused(data, tmp_path, checkpoint, changes, message):
     other, _ = load_for_task(student(tmp_path / "other", seed=9, **changes), data.task)
     file = save_adapters(other, tmp_path / "other.safetensors")
@@ -345,7 +492,10 @@ def test_what_is_no_adapter_file(data, tmp_path, checkpoint):
         with pytest.raises(FinetuningError, match="no adapter file.*save_adapters"):
             load_adapters(model, file)
     tagger, _ = load_for_task(checkpoint, tasks.get_task("bc2gm"))
-    with pytest.raises(FinetuningError, match="class: MiniAlbertForSequenceClassification, here MiniAlbertForTokenClassification"):
+    with pytest.raises(
+        FinetuningError,
+        match="class: MiniAlbertForSequenceClassification, here MiniAlbertForTokenClassification",
+    ):
         load_adapters(tagger, save_adapters(model, tmp_path / "mine.safetensors"))
 
 
@@ -366,6 +516,7 @@ def test_frozen_weights_in_bf16_compute_what_autocast_computes(data, checkpoint)
 
 # -- what a task may start from ----------------------------------------------------------------------------------------
 
+
 def test_added_adapters_start_as_identity_or_as_published(data, tmp_path, tiny_tokenizer):
     plain = student(tmp_path / "plain", adapter_reduction=None)
     batch = tiny_tokenizer(["the cat likes our house"], return_tensors="pt")
@@ -375,18 +526,35 @@ def test_added_adapters_start_as_identity_or_as_published(data, tmp_path, tiny_t
         model, _ = load_for_task(plain, data.task, adapters=adapters, seed=1)
         assert mark_only_adapters_trainable(model) > 0
         assert torch.equal(model.minialbert.eval()(**batch).last_hidden_state, states) == same
-    for name, message in (("identity", "has adapters already"), ("some", "choose 'identity', 'published'")):
+    for name, message in (
+        ("identity", "has adapters already"),
+        ("some", "choose 'identity', 'published'"),
+    ):
         with pytest.raises(FinetuningError, match=message):
             load_for_task(student(tmp_path / "with"), data.task, adapters=name)
 
 
 BASELINES = {
-    "bert": BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16),
+    "bert": BertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    ),
     "distilbert": DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=16),
-    "albert": AlbertConfig(embedding_size=8, hidden_size=16, num_hidden_layers=12, num_attention_heads=2,
-                           intermediate_size=16),
-    "mobilebert": MobileBertConfig(hidden_size=16, embedding_size=8, num_hidden_layers=2, num_attention_heads=2,
-                                   intermediate_size=16, intra_bottleneck_size=8, num_feedforward_networks=1),
+    "albert": AlbertConfig(
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=12,
+        num_attention_heads=2,
+        intermediate_size=16,
+    ),
+    "mobilebert": MobileBertConfig(
+        hidden_size=16,
+        embedding_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        intra_bottleneck_size=8,
+        num_feedforward_networks=1,
+    ),
 }
 
 
@@ -400,7 +568,12 @@ def test_the_papers_baselines_by_the_same_code(arguments, data, tmp_path, name):
     result = finetune(arguments, data, quiet=True)
     assert result["steps"] == 3 and result["trained_parameters"] == result["parameters"]
     if iterations:
-        assert json.loads(Path(arguments.run_folder, "model/config.json").read_text())["num_hidden_layers"] == 6
+        assert (
+            json.loads(Path(arguments.run_folder, "model/config.json").read_text())[
+                "num_hidden_layers"
+            ]
+            == 6
+        )
     with pytest.raises(FinetuningError, match="no adapters"):
         finetune(replace(arguments, tuning="adapter"), data, quiet=True)
     with pytest.raises(FinetuningError, match="a MiniALBERT; .* is a"):
@@ -408,14 +581,23 @@ def test_the_papers_baselines_by_the_same_code(arguments, data, tmp_path, name):
 
 
 def test_a_checkpoint_that_does_not_fit(data, tmp_path, checkpoint, tiny_tokenizer):
-    config = BertConfig(vocab_size=len(tiny_tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                        intermediate_size=16, num_labels=3)
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=3,
+    )
     three = save(tmp_path / "three", BertForSequenceClassification(config))
     with pytest.raises(FinetuningError, match="was tuned for 3 labels, this task has 2"):
         load_for_task(three, data.task)
     with pytest.raises(FinetuningError, match="is a bert: leave it None"):
         load_for_task(three, data.task, num_iterations=1)
-    for changes, message in (({"start": "zero"}, "choose 'weights' or 'random'"), ({"adapters": "x"}, "unknown")):
+    for changes, message in (
+        ({"start": "zero"}, "choose 'weights' or 'random'"),
+        ({"adapters": "x"}, "unknown"),
+    ):
         with pytest.raises(FinetuningError, match=message):
             load_for_task(checkpoint, data.task, **changes)
     with pytest.raises(FinetuningError, match="choose 'full' or 'adapter'"):
@@ -442,30 +624,64 @@ def test_a_random_start_has_the_same_shape_and_other_weights(data, checkpoint):
 
 # -- systems side by side ----------------------------------------------------------------------------------------------
 
+
 def test_systems_are_compared_by_the_same_rules(arguments, data, checkpoint, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(finetuning, "tune", lambda a, *_, **grid: seen.append((a, grid)) or {"model": a.model})
-    systems = {"teacher": {"model": "all-MiniLM-L6-v2", "learning_rate": 5e-5}, "random start": {
-        "model": checkpoint, "start": "random"}}
-    result = finetuning.compare(systems, data, tmp_path, {"batch_size": 8, "learning_rate": 3e-4},
-                                learning_rates=[1e-4, 3e-4], epochs=[1, 2], seeds=(3, 4), quiet=True)
-    assert result == {"teacher": {"model": "all-MiniLM-L6-v2"}, "random start": {"model": checkpoint}}
+    monkeypatch.setattr(
+        finetuning, "tune", lambda a, *_, **grid: seen.append((a, grid)) or {"model": a.model}
+    )
+    systems = {
+        "teacher": {"model": "all-MiniLM-L6-v2", "learning_rate": 5e-5},
+        "random start": {"model": checkpoint, "start": "random"},
+    }
+    result = finetuning.compare(
+        systems,
+        data,
+        tmp_path,
+        {"batch_size": 8, "learning_rate": 3e-4},
+        learning_rates=[1e-4, 3e-4],
+        epochs=[1, 2],
+        seeds=(3, 4),
+        quiet=True,
+    )
+    assert result == {
+        "teacher": {"model": "all-MiniLM-L6-v2"},
+        "random start": {"model": checkpoint},
+    }
     (teacher, hers), (other, its) = seen
-    assert (teacher.learning_rate, other.learning_rate) == (5e-5, 3e-4) and teacher.batch_size == other.batch_size == 8
+    assert (teacher.learning_rate, other.learning_rate) == (
+        5e-5,
+        3e-4,
+    ) and teacher.batch_size == other.batch_size == 8
     assert [Path(a.run_folder).name for a in (teacher, other)] == ["teacher", "random-start"]
     assert "learning_rates" not in hers and its["learning_rates"] == [1e-4, 3e-4]
-    assert hers["epochs"] == its["epochs"] == [1, 2] and hers["seeds"] == (3, 4) and other.start == "random"
+    assert (
+        hers["epochs"] == its["epochs"] == [1, 2]
+        and hers["seeds"] == (3, 4)
+        and other.start == "random"
+    )
     assert all(a.task == "own" for a, _ in seen)
 
 
-@pytest.mark.parametrize("systems, common, message", [
-    ({"a": {"model": "m", "learning_rat": 1.0}}, {}, "system 'a'.*'learning_rat'; did you mean 'learning_rate'"),
-    ({"a": {"model": "m"}, "b": {"model": "m", "epochs": "two"}}, {}, "system 'b'.*'epochs' must be float"),
-    ({"a": {}}, {}, "system 'a'.*'model' has no default"),
-    ({"a": {"model": "m", "seed": 1}}, {}, "system 'a': seed cannot be set"),
-    ({"a": {"model": "m"}}, {"run_folder": "x"}, "run_folder cannot be set"),
-    ({"a b": {"model": "m"}, "a-b": {"model": "m"}}, {}, "'a-b' would share the folder"),
-])
+@pytest.mark.parametrize(
+    "systems, common, message",
+    [
+        (
+            {"a": {"model": "m", "learning_rat": 1.0}},
+            {},
+            "system 'a'.*'learning_rat'; did you mean 'learning_rate'",
+        ),
+        (
+            {"a": {"model": "m"}, "b": {"model": "m", "epochs": "two"}},
+            {},
+            "system 'b'.*'epochs' must be float",
+        ),
+        ({"a": {}}, {}, "system 'a'.*'model' has no default"),
+        ({"a": {"model": "m", "seed": 1}}, {}, "system 'a': seed cannot be set"),
+        ({"a": {"model": "m"}}, {"run_folder": "x"}, "run_folder cannot be set"),
+        ({"a b": {"model": "m"}, "a-b": {"model": "m"}}, {}, "'a-b' would share the folder"),
+    ],
+)
 def test_a_wrong_system_is_refused_before_any_training(data, tmp_path, systems, common, message):
     with pytest.raises(FinetuningError, match=message):
         finetuning.compare(systems, data, tmp_path, common)
@@ -473,8 +689,17 @@ def test_a_wrong_system_is_refused_before_any_training(data, tmp_path, systems, 
 
 
 def test_a_comparison_trains_each_system(arguments, data, checkpoint, tmp_path):
-    common = {"batch_size": 16, "epochs": 0.3, "max_length": 32, "precision": "fp32", "keep_model": False}
-    systems = {"student": {"model": checkpoint}, "random start": {"model": checkpoint, "start": "random"}}
+    common = {
+        "batch_size": 16,
+        "epochs": 0.3,
+        "max_length": 32,
+        "precision": "fp32",
+        "keep_model": False,
+    }
+    systems = {
+        "student": {"model": checkpoint},
+        "random start": {"model": checkpoint, "start": "random"},
+    }
     result = finetuning.compare(systems, data, tmp_path, common, seeds=(0, 1), quiet=True)
     assert list(result) == list(systems)
     assert all(len(one["scores"]["validation"]["accuracy"]) == 2 for one in result.values())
@@ -484,9 +709,9 @@ def test_a_comparison_trains_each_system(arguments, data, checkpoint, tmp_path):
 def test_memory_is_counted_while_it_is_held():
     known = torch.zeros(1000)
     with MemoryAccount(known) as account:
-        first = known + 1                     # 4,000 bytes
-        view = first.view(10, 100)            # of the same storage: none
-        second = torch.cat([first, first])    # 8,000 more
+        first = known + 1  # 4,000 bytes
+        view = first.view(10, 100)  # of the same storage: none
+        second = torch.cat([first, first])  # 8,000 more
         assert (account.now, account.most) == (12_000, 12_000)
         del second
         known.add_(1)

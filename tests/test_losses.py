@@ -18,7 +18,12 @@ def mask():
 
 
 def maps(seed, mask=None):
-    scores = torch.randn(B, HEADS, T, T, generator=torch.Generator().manual_seed(seed), dtype=torch.double) * 2
+    scores = (
+        torch.randn(
+            B, HEADS, T, T, generator=torch.Generator().manual_seed(seed), dtype=torch.double
+        )
+        * 2
+    )
     if mask is not None:
         scores = scores.masked_fill(mask[:, None, None, :] == 0, -math.inf)
     return scores.softmax(-1)
@@ -47,12 +52,17 @@ def test_attention_loss_by_hand(mask):
     assert published.item() == pytest.approx(row.item() / T, rel=1e-12)
     rows = [(b, h, i) for b in range(B) for h in range(HEADS) for i in range(T)]
     assert attention_loss(maps(1), maps(2), reduction="row").item() == pytest.approx(
-        plain_kl(maps(2), maps(1), rows) / len(rows), rel=1e-9)
-    assert attention_loss(student, teacher, mask).item() == published.item(), "the published reduction is the default"
+        plain_kl(maps(2), maps(1), rows) / len(rows), rel=1e-9
+    )
+    assert attention_loss(student, teacher, mask).item() == published.item(), (
+        "the published reduction is the default"
+    )
 
 
 def test_the_divergence_is_zero_only_for_equal_maps_and_not_symmetric(mask):
-    assert attention_loss(maps(1, mask), maps(1, mask), mask, "row").item() == pytest.approx(0, abs=1e-9)
+    assert attention_loss(maps(1, mask), maps(1, mask), mask, "row").item() == pytest.approx(
+        0, abs=1e-9
+    )
     there = attention_loss(maps(1, mask), maps(2, mask), mask, "row")
     back = attention_loss(maps(2, mask), maps(1, mask), mask, "row")
     assert there > 0.05 and abs(there - back) > 1e-3
@@ -66,10 +76,16 @@ def test_padding_further_changes_nothing(mask):
         return F.pad(x, (0, 3) * dims)
 
     # padded query rows carry whatever the model makes of them
-    wide_student = torch.cat([wider(student, 1), maps(5)[..., :3, :].repeat(1, 1, 1, 2)[..., :T + 3]], 2)
-    wide_teacher = torch.cat([wider(teacher, 1), maps(6)[..., :3, :].repeat(1, 1, 1, 2)[..., :T + 3]], 2)
+    wide_student = torch.cat(
+        [wider(student, 1), maps(5)[..., :3, :].repeat(1, 1, 1, 2)[..., : T + 3]], 2
+    )
+    wide_teacher = torch.cat(
+        [wider(teacher, 1), maps(6)[..., :3, :].repeat(1, 1, 1, 2)[..., : T + 3]], 2
+    )
     row = attention_loss(student, teacher, mask, "row")
-    torch.testing.assert_close(attention_loss(wide_student, wide_teacher, wider(mask, 1), "row"), row)
+    torch.testing.assert_close(
+        attention_loss(wide_student, wide_teacher, wider(mask, 1), "row"), row
+    )
     published = attention_loss(wide_student, wide_teacher, wider(mask, 1), "published")
     torch.testing.assert_close(published, row / (T + 3))  # the published one does depend on padding
 
@@ -79,9 +95,17 @@ def test_padding_further_changes_nothing(mask):
 
 def test_hidden_loss_by_hand(mask):
     student, teacher = randn(1, B, T, D), randn(2, B, T, D)
-    cosines = [F.cosine_similarity(student[b, i], teacher[b, i], 0).item() for b in range(B) for i in range(LENGTHS[b])]
-    assert hidden_loss(student, teacher, mask).item() == pytest.approx(1 - sum(cosines) / len(cosines), rel=1e-9)
-    assert hidden_loss(student, 3 * student).item() == pytest.approx(0, abs=1e-9), "the length of a vector is free"
+    cosines = [
+        F.cosine_similarity(student[b, i], teacher[b, i], 0).item()
+        for b in range(B)
+        for i in range(LENGTHS[b])
+    ]
+    assert hidden_loss(student, teacher, mask).item() == pytest.approx(
+        1 - sum(cosines) / len(cosines), rel=1e-9
+    )
+    assert hidden_loss(student, 3 * student).item() == pytest.approx(0, abs=1e-9), (
+        "the length of a vector is free"
+    )
     assert hidden_loss(student, -student).item() == pytest.approx(2)
 
 
@@ -95,20 +119,29 @@ def test_output_and_mlm_loss_by_hand():
         for b, i in places:
             p, q = (F.softmax(x[b, i] / temperature, -1) for x in (teacher, student))
             total += (p * (p / q).log()).sum().item() * temperature**2
-        assert output_loss(student, teacher, labels, temperature).item() == pytest.approx(total / 2, rel=1e-9)
+        assert output_loss(student, teacher, labels, temperature).item() == pytest.approx(
+            total / 2, rel=1e-9
+        )
     expected = -sum(student[b, i].log_softmax(-1)[labels[b, i]].item() for b, i in places) / 2
     assert mlm_loss(student, labels).item() == pytest.approx(expected, rel=1e-9)
     chosen = labels.flatten() != -100  # only the labelled rows, as the distiller gives them
     rows = [x.flatten(0, 1)[chosen] for x in (student, teacher)]
-    torch.testing.assert_close(mlm_loss(rows[0], labels.flatten()[chosen]), mlm_loss(student, labels))
-    torch.testing.assert_close(output_loss(*rows, labels.flatten()[chosen]), output_loss(student, teacher, labels))
+    torch.testing.assert_close(
+        mlm_loss(rows[0], labels.flatten()[chosen]), mlm_loss(student, labels)
+    )
+    torch.testing.assert_close(
+        output_loss(*rows, labels.flatten()[chosen]), output_loss(student, teacher, labels)
+    )
 
 
 def test_nothing_labelled_gives_zero_and_a_gradient():
     student = randn(1, B, T, V).requires_grad_()
     labels = torch.full((B, T), -100)
-    for loss in (mlm_loss(student, labels), output_loss(student, randn(2, B, T, V), labels),
-                 mlm_loss(student[:, :0], labels[:, :0])):
+    for loss in (
+        mlm_loss(student, labels),
+        output_loss(student, randn(2, B, T, V), labels),
+        mlm_loss(student[:, :0], labels[:, :0]),
+    ):
         assert loss.item() == 0
         loss.backward()
     assert (student.grad == 0).all()
@@ -117,12 +150,20 @@ def test_nothing_labelled_gives_zero_and_a_gradient():
 def test_gradients_against_finite_differences(mask):
     teacher, labels = randn(2, B, T, V), torch.arange(B * T).view(B, T) % V
     labels[0, 0] = -100
-    assert torch.autograd.gradcheck(lambda x: output_loss(x, teacher, labels, 2.0), randn(1, B, T, V).requires_grad_())
-    assert torch.autograd.gradcheck(lambda x: mlm_loss(x, labels), randn(1, B, T, V).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: output_loss(x, teacher, labels, 2.0), randn(1, B, T, V).requires_grad_()
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: mlm_loss(x, labels), randn(1, B, T, V).requires_grad_()
+    )
     states = randn(3, B, T, D)
-    assert torch.autograd.gradcheck(lambda x: hidden_loss(x, states, mask), randn(4, B, T, D).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: hidden_loss(x, states, mask), randn(4, B, T, D).requires_grad_()
+    )
     scores = randn(5, B, HEADS, T, T).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: attention_loss(x.softmax(-1), maps(6, mask), mask, "row"), scores)
+    assert torch.autograd.gradcheck(
+        lambda x: attention_loss(x.softmax(-1), maps(6, mask), mask, "row"), scores
+    )
 
 
 @pytest.mark.parametrize("reduction", ["row", "published"])
@@ -139,10 +180,12 @@ def test_half_precision_is_computed_in_fp32(mask):
     student, teacher = maps(1, mask), maps(2, mask)
     states, logits = (randn(3, B, T, D), randn(4, B, T, D)), (randn(5, B, T, V), randn(6, B, T, V))
     labels = torch.arange(B * T).view(B, T) % V
-    for loss, tensors in [(lambda s, t: attention_loss(s, t, mask, "row"), (student, teacher)),
-                          (lambda s, t: hidden_loss(s, t, mask), states),
-                          (lambda s, t: output_loss(s, t, labels), logits),
-                          (lambda s, t: mlm_loss(s, labels), logits)]:
+    for loss, tensors in [
+        (lambda s, t: attention_loss(s, t, mask, "row"), (student, teacher)),
+        (lambda s, t: hidden_loss(s, t, mask), states),
+        (lambda s, t: output_loss(s, t, labels), logits),
+        (lambda s, t: mlm_loss(s, labels), logits),
+    ]:
         rounded = [x.bfloat16() for x in tensors]
         half = loss(*rounded)
         assert half.dtype == torch.float32

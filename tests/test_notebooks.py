@@ -26,8 +26,13 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 def test_the_course_is_there():
     """Numbered without a gap, the last one at least 08, and every link from notebook to notebook leads somewhere."""
     names = [path.name for path in NOTEBOOKS]
-    assert [name[:2] for name in names] == [f"{number:02}" for number in range(len(names))] and len(names) >= 9
-    links = {path.name: set(re.findall(r"\]\((\w+\.ipynb)\)", path.read_text(encoding="utf8"))) for path in NOTEBOOKS}
+    assert [name[:2] for name in names] == [f"{number:02}" for number in range(len(names))] and len(
+        names
+    ) >= 9
+    links = {
+        path.name: set(re.findall(r"\]\((\w+\.ipynb)\)", path.read_text(encoding="utf8")))
+        for path in NOTEBOOKS
+    }
     assert set().union(*links.values()) <= set(names)
     assert links["00_start_here.ipynb"] == set(names[1:]), "the map links every notebook"
     for before, after in zip(names, names[1:]):
@@ -40,10 +45,23 @@ def test_notebook_is_as_asked(path):
 
 
 def nbval(path):
-    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # draw inline
-    options = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", "-q", "--color=no"]
-    return subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, path.name],
-                          cwd=path.parent, env=environment, capture_output=True, text=True)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "MPLBACKEND"
+    }  # draw inline
+    options = [
+        "--nbval",
+        "--nbval-current-env",
+        f"--nbval-cell-timeout={CELL_SECONDS}",
+        "-q",
+        "--color=no",
+    ]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, path.name],
+        cwd=path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +74,16 @@ def course(tmp_path_factory):
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "course"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            for name in sources.WHEELS:  # a first fetch shows a bar, which would be an output like any other
+            for name in (
+                sources.WHEELS
+            ):  # a first fetch shows a bar, which would be an output like any other
                 with suppress(sources.SourceError):  # the notebook that needs it says what to do
                     sources.fetch(name, quiet=True)
             (folder / "runs").mkdir(parents=True)
             (folder / "figures").symlink_to(ROOT / "figures")
-            shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+            shutil.copytree(
+                ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*")
+            )
     return folder
 
 
@@ -71,7 +93,9 @@ def verdict(course, name):
         kept = course / "runs" / f"{name}.nbval"
         if not kept.exists():
             result = nbval(course / "notebooks" / name)
-            kept.write_text(json.dumps([result.returncode, result.stdout + result.stderr]), encoding="utf8")
+            kept.write_text(
+                json.dumps([result.returncode, result.stdout + result.stderr]), encoding="utf8"
+            )
         return json.loads(kept.read_text(encoding="utf8"))
 
 
@@ -84,14 +108,25 @@ def test_notebook_gives_its_committed_outputs(path, course):
 
 # What follows holds the checks themselves to account.
 
+
 def good():
     """A small notebook nothing is wrong with."""
     shown = [new_output("stream", name="stdout", text="2\n")]
-    return nbformat.from_dict(new_notebook(cells=[
-        new_markdown_cell("# Title\n![what it shows](a.png)", id="title"),
-        new_code_cell("seed = 1  # for all", execution_count=1, id="p", metadata={"tags": ["parameters"]}),
-        new_code_cell("print(1 + seed)", execution_count=2, outputs=shown, id="one"),
-        new_code_cell("print(seed + 1)", execution_count=3, outputs=shown, id="two")]))
+    return nbformat.from_dict(
+        new_notebook(
+            cells=[
+                new_markdown_cell("# Title\n![what it shows](a.png)", id="title"),
+                new_code_cell(
+                    "seed = 1  # for all",
+                    execution_count=1,
+                    id="p",
+                    metadata={"tags": ["parameters"]},
+                ),
+                new_code_cell("print(1 + seed)", execution_count=2, outputs=shown, id="one"),
+                new_code_cell("print(seed + 1)", execution_count=3, outputs=shown, id="two"),
+            ]
+        )
+    )
 
 
 def picture():
@@ -109,23 +144,26 @@ def test_a_good_notebook_passes():
     assert not checks.complaints(good(), lab.canonical(good()))
 
 
-@pytest.mark.parametrize("path, value, complaint", [
-    (("cells", 2, "execution_count"), None, "not run from top to bottom"),
-    (("cells", 3, "execution_count"), 7, "not run from top to bottom"),
-    (("cells", 2, "outputs"), [], "compares 33%"),
-    (("cells", 2, "metadata", "tags"), ["nbval-ignore-output"], "compares 33%"),
-    (("cells", 1, "outputs"), [picture()], "no tag says so"),
-    (("cells", 2, "outputs"), [new_output("error", ename="E")], "cell one .* raised"),
-    (("cells", 1, "metadata", "tags"), [], "0 cells are tagged"),
-    (("cells", 2, "metadata", "tags"), ["parameters"], "2 cells are tagged"),
-    (("cells", 1, "source"), "seed = 1", "without a comment: seed = 1"),
-    (("cells", 0, "source"), "![](a.png)", "without alt text"),
-    (("cells", 0, "source"), "<img src='a.png' alt=''>", "without alt text"),
-    (("cells", 0, "source"), "x" * 1_500_000, "1.5 MB"),
-    (("metadata", "widgets"), {}, "widget state"),
-    (("metadata", "authors"), [], "not in canonical form"),
-    (("cells", 0, "mood"), "fine", "not a valid notebook"),
-])
+@pytest.mark.parametrize(
+    "path, value, complaint",
+    [
+        (("cells", 2, "execution_count"), None, "not run from top to bottom"),
+        (("cells", 3, "execution_count"), 7, "not run from top to bottom"),
+        (("cells", 2, "outputs"), [], "compares 33%"),
+        (("cells", 2, "metadata", "tags"), ["nbval-ignore-output"], "compares 33%"),
+        (("cells", 1, "outputs"), [picture()], "no tag says so"),
+        (("cells", 2, "outputs"), [new_output("error", ename="E")], "cell one .* raised"),
+        (("cells", 1, "metadata", "tags"), [], "0 cells are tagged"),
+        (("cells", 2, "metadata", "tags"), ["parameters"], "2 cells are tagged"),
+        (("cells", 1, "source"), "seed = 1", "without a comment: seed = 1"),
+        (("cells", 0, "source"), "![](a.png)", "without alt text"),
+        (("cells", 0, "source"), "<img src='a.png' alt=''>", "without alt text"),
+        (("cells", 0, "source"), "x" * 1_500_000, "1.5 MB"),
+        (("metadata", "widgets"), {}, "widget state"),
+        (("metadata", "authors"), [], "not in canonical form"),
+        (("cells", 0, "mood"), "fine", "not a valid notebook"),
+    ],
+)
 def test_each_fault_is_found(path, value, complaint):
     notebook = good()
     change(notebook, *path, value)

@@ -10,11 +10,29 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT
+from minialbert.paper import (
+    CLAIMS,
+    GLUE,
+    NER,
+    TABLE_1,
+    TABLE_2,
+    TABLE_3,
+    TABLE_4,
+    Beyond,
+    Effect,
+    Exact,
+    Measured,
+    ResultError,
+    average,
+    judge,
+    ledger,
+    load_results,
+    measure_effect,
+    operations,
+    parameters,
+)
 
 from minialbert import batch, lab, paper, tasks
-from minialbert.paper import (CLAIMS, GLUE, NER, TABLE_1, TABLE_2, TABLE_3, TABLE_4, Beyond, Effect, Exact,
-                              Measured, ResultError, average, judge, ledger, load_results, measure_effect,
-                              operations, parameters)
 
 ROWS = [*TABLE_1.values(), *TABLE_2.values()]
 VERDICTS = {"exact", "slip", "agrees here", "disagrees here", "needs a run"}
@@ -22,21 +40,31 @@ VERDICTS = {"exact", "slip", "agrees here", "disagrees here", "needs a run"}
 
 # ---- the tables
 
-@pytest.mark.parametrize("rows, first, last", [
-    (TABLE_1, "| BERT-base", "| MiniALBERT128†"), (TABLE_2, "| DistilBioBERT", "| BioMiniALBERT128†"),
-], ids=["1", "2"])
+
+@pytest.mark.parametrize(
+    "rows, first, last",
+    [
+        (TABLE_1, "| BERT-base", "| MiniALBERT128†"),
+        (TABLE_2, "| DistilBioBERT", "| BioMiniALBERT128†"),
+    ],
+    ids=["1", "2"],
+)
 def test_digits_are_the_papers(shared, rows, first, last):
     lines = (shared / "paper/paper-text.txt").read_text(encoding="utf8").splitlines()
     names = [line.partition(" |")[0] for line in lines]
-    printed = lines[names.index(first):names.index(last) + 1]
+    printed = lines[names.index(first) : names.index(last) + 1]
     assert len(printed) == len(rows) == 17
     for row, line in zip(rows.values(), printed):
-        numbers = [None if word == "N/A" else float(word) for word in re.findall(r"\d+\.\d\d\b|N/A", line)]
+        numbers = [
+            None if word == "N/A" else float(word) for word in re.findall(r"\d+\.\d\d\b|N/A", line)
+        ]
         assert [*row.scores.values(), row.average] == numbers
         assert row.parameters == float(re.search(r"([\d.]+)M", line)[1])
         name = row.name.partition(",")[0] + (str(row.rank) if "Mini" in row.name else "")
         assert re.sub(r"\W", "", line.split("|")[1]) == re.sub(r"\W", "", name)
-        assert ("†" in line) == (row.tuning == "adapter") and ("∗" in line) == (row.adapters == "added")
+        assert ("†" in line) == (row.tuning == "adapter") and ("∗" in line) == (
+            row.adapters == "added"
+        )
 
 
 def test_digits_of_tables_3_and_4(shared):
@@ -61,10 +89,15 @@ def test_average_cuts():
 def test_rows_say_what_they_are():
     assert len({row.key for row in ROWS}) == len({row.name for row in ROWS}) == 34
     assert [row.number for row in TABLE_2.values()] == list(range(1, 18))
-    assert all(tuple(row.scores) == columns for rows, columns in ((TABLE_1, GLUE), (TABLE_2, NER))
-               for row in rows.values())
+    assert all(
+        tuple(row.scores) == columns
+        for rows, columns in ((TABLE_1, GLUE), (TABLE_2, NER))
+        for row in rows.values()
+    )
     smallest = TABLE_1["minialbert-128"]
-    assert smallest.name == "MiniALBERT, rank 128, adapters" and smallest.hub == "nlpie/miniALBERT-128"
+    assert (
+        smallest.name == "MiniALBERT, rank 128, adapters" and smallest.hub == "nlpie/miniALBERT-128"
+    )
     assert (smallest.rank, smallest.iterations) == (128, 6)
     assert (smallest.adapters, smallest.tuning) == ("pre-trained", "full")
     added = TABLE_2["biominialbert-312-adapters-added"]
@@ -72,14 +105,26 @@ def test_rows_say_what_they_are():
     assert added.scores["bc2gm"] == 84.65
     assert TABLE_1["minialbert-312-adapters-added"].scores["cola"] is None
     assert TABLE_1["albert-12"].iterations == 12 and TABLE_1["tinybert"].iterations is None
-    assert paper.HYPERPARAMETERS[6]["steps"] == 100_000 and paper.HYPERPARAMETERS[8]["learning_rate"] is None
+    assert (
+        paper.HYPERPARAMETERS[6]["steps"] == 100_000
+        and paper.HYPERPARAMETERS[8]["learning_rate"] is None
+    )
 
 
 # ---- what needs no training
 
-@pytest.mark.parametrize("rank, adapters, count", [
-    (768, False, 30_925_056), (768, True, 31_838_016), (312, False, 17_012_112), (312, True, 17_925_072),
-    (128, True, 12_072_768), (128, False, 11_159_808)])
+
+@pytest.mark.parametrize(
+    "rank, adapters, count",
+    [
+        (768, False, 30_925_056),
+        (768, True, 31_838_016),
+        (312, False, 17_012_112),
+        (312, True, 17_925_072),
+        (128, True, 12_072_768),
+        (128, False, 11_159_808),
+    ],
+)
 def test_parameters_of_the_students(rank, adapters, count):
     assert parameters(rank, adapters) == count
     assert parameters(rank, adapters, vocabulary=28996) == count - (30522 - 28996) * rank
@@ -115,10 +160,14 @@ def test_columns_are_called_as_the_tasks_are():
 def test_the_papers_slips_have_their_rows():
     slips = {entry.id: entry.effect for entry in ledger() if entry.verdict == "slip"}
     assert set(slips) == {
-        "table 1: baseline sizes", "table 1: minialbert-768-adapters-added average",
-        "table 1: minialbert-312-adapters-added average", "table 2: baseline sizes",
-        "table 2: biominialbert-768-plain size", "table 2: biominialbert-768 size",
-        "table 2: biominialbert-312 size"}
+        "table 1: baseline sizes",
+        "table 1: minialbert-768-adapters-added average",
+        "table 1: minialbert-312-adapters-added average",
+        "table 2: baseline sizes",
+        "table 2: biominialbert-768-plain size",
+        "table 2: biominialbert-768 size",
+        "table 2: biominialbert-312 size",
+    }
     assert slips["table 2: biominialbert-768-plain size"] == "29,753,088"
     assert slips["table 1: minialbert-312-adapters-added average"].startswith("76.51 ")
 
@@ -126,7 +175,9 @@ def test_the_papers_slips_have_their_rows():
 def test_exact_claims_say_what_came_out():
     effects = {entry.id: entry.effect for entry in ledger() if entry.verdict == "exact"}
     assert effects["discussion: major drop"].startswith("-6.21, -6.25, -1.62, -2.03 ")
-    assert effects["discussion: capacity"].startswith("+1.07, +1.13, +0.38, +0.18; in 20 of 26 columns")
+    assert effects["discussion: capacity"].startswith(
+        "+1.07, +1.13, +0.38, +0.18; in 20 of 26 columns"
+    )
     assert effects["embedding ablation: printed"] == "-0.77, -0.17"
     assert effects["discussion: margin"].endswith("+0.72, +1.54")
     assert "best compact baseline: -1.70, -0.37;" in effects["conclusion: competitive"]
@@ -134,6 +185,7 @@ def test_exact_claims_say_what_came_out():
 
 
 # ---- effect and agreement
+
 
 def test_effect_of_one_task():
     found = measure_effect({"a": [3.0, 5.0, 7.0]}, {"a": [1.0, 3.0]})
@@ -149,24 +201,38 @@ def test_effect_over_tasks_and_of_a_value_alone():
 
 def test_one_seed_tells_no_spread():
     assert measure_effect({"a": [0.9]}, {"a": [0.1]}).error == math.inf
-    with_one = measure_effect({"a": [1.0, 3.0], "b": [10.0, 14.0], "c": [5.0]})  # c borrows b's variance, 8
+    with_one = measure_effect(
+        {"a": [1.0, 3.0], "b": [10.0, 14.0], "c": [5.0]}
+    )  # c borrows b's variance, 8
     assert with_one.error == pytest.approx(math.sqrt(2 / 2 + 8 / 2 + 8) / 3) and with_one.seeds == 1
-    assert measure_effect({"a": [0.9]}, {"a": [0.1]}, noise=0.3).error == pytest.approx(0.3 * math.sqrt(2))
+    assert measure_effect({"a": [0.9]}, {"a": [0.1]}, noise=0.3).error == pytest.approx(
+        0.3 * math.sqrt(2)
+    )
     assert measure_effect({"a": [0.9, 0.7]}, {"a": [0.1]}).error < 1
     assert judge(Effect(0.8, math.inf, 1)) == "needs a run"
 
 
-@pytest.mark.parametrize("value, error, low, high, verdict", [
-    (1.0, 0.49, 0, math.inf, "agrees here"), (1.0, 0.51, 0, math.inf, "needs a run"),
-    (-1.0, 0.49, 0, math.inf, "disagrees here"), (-1.0, 0.51, 0, math.inf, "needs a run"),
-    (-0.02, 0.004, -0.03, math.inf, "agrees here"), (1.05, 0.01, 0.9, 1.1, "agrees here"),
-    (1.3, 0.01, 0.9, 1.1, "disagrees here"), (1.1, 0.01, 0.9, 1.1, "needs a run"),
-    (0.0, 0.0, 0, 1, "disagrees here"), (math.nan, 0.1, 0, 1, "needs a run")])
+@pytest.mark.parametrize(
+    "value, error, low, high, verdict",
+    [
+        (1.0, 0.49, 0, math.inf, "agrees here"),
+        (1.0, 0.51, 0, math.inf, "needs a run"),
+        (-1.0, 0.49, 0, math.inf, "disagrees here"),
+        (-1.0, 0.51, 0, math.inf, "needs a run"),
+        (-0.02, 0.004, -0.03, math.inf, "agrees here"),
+        (1.05, 0.01, 0.9, 1.1, "agrees here"),
+        (1.3, 0.01, 0.9, 1.1, "disagrees here"),
+        (1.1, 0.01, 0.9, 1.1, "needs a run"),
+        (0.0, 0.0, 0, 1, "disagrees here"),
+        (math.nan, 0.1, 0, 1, "needs a run"),
+    ],
+)
 def test_judge(value, error, low, high, verdict):
     assert judge(Effect(value, error, 3), low, high) == verdict
 
 
 # ---- the ledger
+
 
 def record(source, **fields):
     return {"source": source, "file": f"{source}.json", "budget": "9 steps"} | fields
@@ -174,7 +240,11 @@ def record(source, **fields):
 
 def written(**wanted) -> dict:
     """Fields that fit what a claim wants."""
-    return {name: value.replace("*", "-128") for name, value in wanted.items() if value not in ("*", None)}
+    return {
+        name: value.replace("*", "-128")
+        for name, value in wanted.items()
+        if value not in ("*", None)
+    }
 
 
 def results_at(check: Measured, value: float) -> list[dict]:
@@ -182,10 +252,16 @@ def results_at(check: Measured, value: float) -> list[dict]:
     base, found = 0.4, []
     for task in check.tasks or ("stsb", "rte"):
         for seed in range(3):
-            sides = [(check.of, value + base), (check.minus, base)] if check.minus else [(check.of, value)]
+            sides = (
+                [(check.of, value + base), (check.minus, base)]
+                if check.minus
+                else [(check.of, value)]
+            )
             for wanted, score in sides:
                 measured = {check.measure: score + seed * 1e-6}
-                found.append(record(check.source, task=task, seed=seed, **measured, **written(**wanted)))
+                found.append(
+                    record(check.source, task=task, seed=seed, **measured, **written(**wanted))
+                )
     return found
 
 
@@ -193,7 +269,9 @@ def check_of(name):
     return next(claim.check for claim in CLAIMS if claim.id == name)
 
 
-MEASURED = [claim for claim in CLAIMS if isinstance(claim.check, Measured) and not claim.check.derive]
+MEASURED = [
+    claim for claim in CLAIMS if isinstance(claim.check, Measured) and not claim.check.derive
+]
 
 
 @pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
@@ -223,16 +301,30 @@ def test_without_results_only_computation_decides():
     assert commands["abstract: transfer"] == "make run"
     assert commands["table 1: minialbert-128 scores"] == (
         "python -m minialbert.batch plan notebooks/params/paper/glue.yaml --to runs/paper "
-        "--only 'minialbert-128,*'")
+        "--only 'minialbert-128,*'"
+    )
 
 
 def test_no_claim_is_missing():
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
     assert Counter(claim.section for claim in CLAIMS) == {
-        "abstract": 4, "contributions": 7, "method": 3, "discussion": 18, "alignment ablation": 6,
-        "embedding ablation": 4, "conclusion": 2, "limitations": 7, "appendix C": 3,
-        "table 1": 28, "table 2": 26, "table 3": 3, "table 4": 4}
-    scored = {claim.only.removeprefix(" --only '").removesuffix(",*'") for claim in CLAIMS if claim.only}
+        "abstract": 4,
+        "contributions": 7,
+        "method": 3,
+        "discussion": 18,
+        "alignment ablation": 6,
+        "embedding ablation": 4,
+        "conclusion": 2,
+        "limitations": 7,
+        "appendix C": 3,
+        "table 1": 28,
+        "table 2": 26,
+        "table 3": 3,
+        "table 4": 4,
+    }
+    scored = {
+        claim.only.removeprefix(" --only '").removesuffix(",*'") for claim in CLAIMS if claim.only
+    }
     assert scored == {row.key for row in ROWS}
 
 
@@ -243,7 +335,9 @@ def test_claims_are_in_our_words(shared):
     text = plain((shared / "paper/paper-text.txt").read_text(encoding="utf8"))
     for claim in CLAIMS:
         words = plain(claim.text).split()
-        assert not [n for n in range(len(words) - 8) if " ".join(words[n:n + 9]) in text], claim.text
+        assert not [n for n in range(len(words) - 8) if " ".join(words[n : n + 9]) in text], (
+            claim.text
+        )
 
 
 @pytest.fixture
@@ -259,8 +353,10 @@ def entry(name, *folders):
 
 def test_a_changed_result_changes_the_verdict(stored):
     content = json.loads(stored.read_text())
-    student, start = (next(one for one in content["runs"] if one["system"] == name)
-                      for name in ("student", "same start"))
+    student, start = (
+        next(one for one in content["runs"] if one["system"] == name)
+        for name in ("student", "same start")
+    )
     before = entry("abstract: transfer", stored.parent)
     assert before.effect.startswith(f"{student['similarity'] - start['similarity']:.3g} ±")
     assert before.verdict == "agrees here" and before.seeds == 1 and not before.command
@@ -284,10 +380,17 @@ def test_the_committed_results_are_read():
 
 def test_too_few_seeds_are_no_verdict():
     check = Measured("glue", {"system": "student"}, {"system": "same start"})
-    runs = [record("glue", task="stsb", system=system, seed=0, score=score)
-            for system, score in (("student", 0.7), ("same start", 0.4))]
-    assert check(runs) == {"verdict": "needs a run", "effect": "30.00 points ± unknown: too few seeds",
-                           "seeds": 1, "budget": "9 steps", "evidence": "glue.json"}
+    runs = [
+        record("glue", task="stsb", system=system, seed=0, score=score)
+        for system, score in (("student", 0.7), ("same start", 0.4))
+    ]
+    assert check(runs) == {
+        "verdict": "needs a run",
+        "effect": "30.00 points ± unknown: too few seeds",
+        "seeds": 1,
+        "budget": "9 steps",
+        "evidence": "glue.json",
+    }
     runs += [one | {"seed": 1, "score": one["score"] + 0.01} for one in runs]
     assert check(runs)["verdict"] == "agrees here"
     again = [one | {"score": one["score"] + 0.1} for one in runs if one["system"] == "student"]
@@ -299,19 +402,31 @@ def test_too_few_seeds_are_no_verdict():
 
 def test_only_fitting_records_count():
     check = Measured("ner", {"system": "student"}, {"system": "same start"})
-    runs = [record("ner", task="ncbi_disease", system=system, seed=seed, score=score + seed / 1000)
-            for system, score in (("student", 0.7), ("same start", 0.4)) for seed in (0, 1)]
-    other = [one | extra for one in runs for extra in (
-        {"protocol": "published", "score": 0.9}, {"chosen": False, "score": 0.0},
-        {"tuning": "adapter", "score": 0.0}, {"score": "nan"})]
+    runs = [
+        record("ner", task="ncbi_disease", system=system, seed=seed, score=score + seed / 1000)
+        for system, score in (("student", 0.7), ("same start", 0.4))
+        for seed in (0, 1)
+    ]
+    other = [
+        one | extra
+        for one in runs
+        for extra in (
+            {"protocol": "published", "score": 0.9},
+            {"chosen": False, "score": 0.0},
+            {"tuning": "adapter", "score": 0.0},
+            {"score": "nan"},
+        )
+    ]
     assert check(runs + other) == check(runs)
     assert check(runs)["effect"].startswith("30.00 points")
 
 
 def test_all_tasks_must_be_there():
     check = check_of("table 1: minialbert-128 scores")
-    runs = [record("paper/glue", task=task, row="minialbert-128", seed=42, score=score / 100)
-            for task, score in TABLE_1["minialbert-128"].scores.items()]
+    runs = [
+        record("paper/glue", task=task, row="minialbert-128", seed=42, score=score / 100)
+        for task, score in TABLE_1["minialbert-128"].scores.items()
+    ]
     assert check(runs)["effect"] == "79.92 points ± 0.60 points"
     assert check(runs)["verdict"] == "agrees here"
     assert check(runs[1:]) == {"verdict": "needs a run"}
@@ -319,10 +434,20 @@ def test_all_tasks_must_be_there():
 
 def adapter_grid(adapter, full):
     """Scores of two tasks over a grid whose best learning rates are given."""
-    return [record("adapter_tuning", task=task, seed=0, tuning=tuning, learning_rate=rate,
-                   chosen=rate == best, score=0.8 if rate == best else 0.5)
-            for task in ("stsb", "sst2") for tuning, best in (("adapter", adapter), ("full", full))
-            for rate in (5e-5, 5e-4, 1e-3)]
+    return [
+        record(
+            "adapter_tuning",
+            task=task,
+            seed=0,
+            tuning=tuning,
+            learning_rate=rate,
+            chosen=rate == best,
+            score=0.8 if rate == best else 0.5,
+        )
+        for task in ("stsb", "sst2")
+        for tuning, best in (("adapter", adapter), ("full", full))
+        for rate in (5e-5, 5e-4, 1e-3)
+    ]
 
 
 def test_learning_rates():
@@ -338,24 +463,33 @@ def test_learning_rates():
 
 @pytest.mark.parametrize("gain, verdict", [(0.1, "agrees here"), (-0.2, "disagrees here")])
 def test_hidden_states_alone_on_some_task(gain, verdict):
-    runs = [record("ablations", task=task, variant=variant, seed=seed, score=score + seed / 1000)
-            for task, more in (("stsb", gain), ("rte", -0.3)) for seed in (0, 1)
-            for variant, score in (("both", 0.5), ("hidden", 0.5 + more))]
+    runs = [
+        record("ablations", task=task, variant=variant, seed=seed, score=score + seed / 1000)
+        for task, more in (("stsb", gain), ("rte", -0.3))
+        for seed in (0, 1)
+        for variant, score in (("both", 0.5), ("hidden", 0.5 + more))
+    ]
     assert check_of("alignment ablation: some tasks")(runs)["verdict"] == verdict
 
 
 @pytest.mark.parametrize("cola, verdict", [(0.2, "agrees here"), (0.55, "disagrees here")])
 def test_cola_keeps_least(cola, verdict):
-    runs = [record("glue", task=task, system=system, seed=seed, score=score + seed / 1000)
-            for system, scores in (("teacher", (0.6, 0.8)), ("student", (cola, 0.7)))
-            for task, score in zip(("cola", "stsb"), scores) for seed in (0, 1)]
+    runs = [
+        record("glue", task=task, system=system, seed=seed, score=score + seed / 1000)
+        for system, scores in (("teacher", (0.6, 0.8)), ("student", (cola, 0.7)))
+        for task, score in zip(("cola", "stsb"), scores)
+        for seed in (0, 1)
+    ]
     assert check_of("limitations: acceptability, here")(runs)["verdict"] == verdict
     hopeless = [one for one in runs if one["task"] == "cola" or one["system"] == "student"]
-    hopeless += [record("glue", task="stsb", system="teacher", seed=0, score=0.0)]  # of no share to speak
+    hopeless += [
+        record("glue", task="stsb", system="teacher", seed=0, score=0.0)
+    ]  # of no share to speak
     assert check_of("limitations: acceptability, here")(hopeless) == {"verdict": "needs a run"}
 
 
 # ---- results
+
 
 def put(path, **content):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -363,21 +497,50 @@ def put(path, **content):
 
 
 def test_results_of_every_layout(tmp_path):
-    put(tmp_path / "data/ner.json", runs=[{"task": "bc2gm", "seed": 1, "score": 0.8, "tuning": None}],
-        parameters={"steps": 2000}, manifest={"seconds": 90, "status": "done"})
-    put(tmp_path / "runs/lab/manifest.json", status="done", seed=3, metrics={
-        "similarity": {"student": 0.8}, "alignment": {"student": {"attention_row": 0.3}}, "seconds": 5})
+    put(
+        tmp_path / "data/ner.json",
+        runs=[{"task": "bc2gm", "seed": 1, "score": 0.8, "tuning": None}],
+        parameters={"steps": 2000},
+        manifest={"seconds": 90, "status": "done"},
+    )
+    put(
+        tmp_path / "runs/lab/manifest.json",
+        status="done",
+        seed=3,
+        metrics={
+            "similarity": {"student": 0.8},
+            "alignment": {"student": {"attention_row": 0.3}},
+            "seconds": 5,
+        },
+    )
     name = "minialbert-128-adapter-tuning,task=rte"
-    put(tmp_path / f"runs/paper/glue/{name}/manifest.json", status="done", seed=42,
-        parameters={"task": "rte", "limit": 100}, metrics={"score": 0.6, "curve": {"1": 0.5}})
+    put(
+        tmp_path / f"runs/paper/glue/{name}/manifest.json",
+        status="done",
+        seed=42,
+        parameters={"task": "rte", "limit": 100},
+        metrics={"score": 0.6, "curve": {"1": 0.5}},
+    )
     put(tmp_path / "runs/lab/config.json", no="result")
     ner, lab, glue = load_results(tmp_path / "data", tmp_path / "runs", tmp_path / "nowhere")
-    assert ner == {"source": "ner", "file": str(tmp_path / "data/ner.json"),
-                   "budget": "2,000 steps, 1.5 minutes", "task": "bc2gm", "seed": 1, "score": 0.8}
-    assert {name: lab[name] for name in ("source", "seed", "system", "similarity", "attention_row")} == {
-        "source": "lab", "seed": 3, "system": "student", "similarity": 0.8, "attention_row": 0.3}
+    assert ner == {
+        "source": "ner",
+        "file": str(tmp_path / "data/ner.json"),
+        "budget": "2,000 steps, 1.5 minutes",
+        "task": "bc2gm",
+        "seed": 1,
+        "score": 0.8,
+    }
+    assert {
+        name: lab[name] for name in ("source", "seed", "system", "similarity", "attention_row")
+    } == {"source": "lab", "seed": 3, "system": "student", "similarity": 0.8, "attention_row": 0.3}
     assert (glue["source"], glue["row"], glue["task"], glue["score"], glue["budget"]) == (
-        "paper/glue", "minialbert-128-adapter-tuning", "rte", 0.6, "100 training examples")
+        "paper/glue",
+        "minialbert-128-adapter-tuning",
+        "rte",
+        0.6,
+        "100 training examples",
+    )
 
 
 def test_own_runs_stand_for_stored_ones(tmp_path):
@@ -385,22 +548,34 @@ def test_own_runs_stand_for_stored_ones(tmp_path):
         put(tmp_path / folder / "glue.json", runs=[{"task": "rte", "score": score}] * 2)
     put(tmp_path / "data/ner.json", runs=[{"task": "bc2gm", "score": 0.5}])
     found = load_results(tmp_path / "data", tmp_path / "runs")
-    assert [(one["source"], one["score"]) for one in found] == [("glue", 0.9), ("glue", 0.9), ("ner", 0.5)]
+    assert [(one["source"], one["score"]) for one in found] == [
+        ("glue", 0.9),
+        ("glue", 0.9),
+        ("ner", 0.5),
+    ]
 
 
 @pytest.mark.parametrize("text", ['{"runs": [', '["runs"]', '{"runs": [1]}', '{"metrics": 3}'])
 def test_a_broken_result_is_named(tmp_path, text):
     (tmp_path / "glue.json").write_text(text)
-    with pytest.raises(ResultError, match=r"glue\.json is no result .+ make it again, or move it away"):
+    with pytest.raises(
+        ResultError, match=r"glue\.json is no result .+ make it again, or move it away"
+    ):
         load_results(tmp_path)
 
 
 def test_beyond_this_project():
     beyond = [claim for claim in CLAIMS if isinstance(claim.check, Beyond)]
-    assert {claim.name for claim in beyond} == {"available", "first", "unlike full models", "questions"}
+    assert {claim.name for claim in beyond} == {
+        "available",
+        "first",
+        "unlike full models",
+        "questions",
+    }
 
 
 # ---- commands that make results, and results that say how they were made
+
 
 def leaves(part) -> tuple:
     """The source whose result one command writes: (read from figures/data, read from runs)."""
@@ -427,7 +602,9 @@ def test_a_command_makes_what_the_ledger_reads(source):
 
 def test_every_source_of_a_claim_has_a_command():
     sources = {claim.check.source for claim in CLAIMS if isinstance(claim.check, Measured)}
-    assert sources | {"long"} == paper.COMMANDS.keys()  # the long run is of no claim: notebook 07 shows it
+    assert (
+        sources | {"long"} == paper.COMMANDS.keys()
+    )  # the long run is of no claim: notebook 07 shows it
     assert paper.COMMANDS["lab"] == "make run"
 
 
@@ -444,21 +621,35 @@ def stray(content) -> list:
     manifests = content.get("manifests", {})
     parts = manifests.values() if isinstance(manifests, dict) else manifests
     found = []
-    for given in [one["parameters"] for one in parts if "parameters" in one] or [content["parameters"]]:
+    for given in [one["parameters"] for one in parts if "parameters" in one] or [
+        content["parameters"]
+    ]:
         try:
             checked = lab.plain(lab.check_parameters(given, known))
         except lab.ParameterError as error:
             found.append(str(error))
         else:
             kept = sorted(given.keys() - {"data"})  # where the data lies is the machine's matter
-            found += min(([f"{name} is {checked[name]!r}, planned {run[name]!r}" for name in kept
-                           if run[name] != checked[name]] for run in runs), key=len)
+            found += min(
+                (
+                    [
+                        f"{name} is {checked[name]!r}, planned {run[name]!r}"
+                        for name in kept
+                        if run[name] != checked[name]
+                    ]
+                    for run in runs
+                ),
+                key=len,
+            )
     if isinstance(manifests, dict):
         found += [f"no run named {name}" for name in sorted(manifests.keys() - names)]
     return found
 
 
-STORED = {path.stem: json.loads(path.read_text(encoding="utf8")) for path in (ROOT / "figures/data").glob("*.json")}
+STORED = {
+    path.stem: json.loads(path.read_text(encoding="utf8"))
+    for path in (ROOT / "figures/data").glob("*.json")
+}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in STORED if not name.endswith("recipe")))
@@ -467,10 +658,17 @@ def test_a_stored_result_is_of_its_plan(name):
     assert not stray(STORED[name])
 
 
-@pytest.mark.parametrize("name, values, complaint", [
-    ("efficiency", {"rounds": 4}, "rounds is 4, planned 3"), ("efficiency", {"rounds": "3"}, "must be int"),
-    ("efficiency", {"round": 3}, "unknown parameter 'round'"), ("lab", {"steps": 951}, "steps is 951, planned 950"),
-    ("lab", {"dropout": 0.1}, "dropout is 0.1, planned 0.0"), ("ner", {"epochs": 9}, "epochs is 9")])
+@pytest.mark.parametrize(
+    "name, values, complaint",
+    [
+        ("efficiency", {"rounds": 4}, "rounds is 4, planned 3"),
+        ("efficiency", {"rounds": "3"}, "must be int"),
+        ("efficiency", {"round": 3}, "unknown parameter 'round'"),
+        ("lab", {"steps": 951}, "steps is 951, planned 950"),
+        ("lab", {"dropout": 0.1}, "dropout is 0.1, planned 0.0"),
+        ("ner", {"epochs": 9}, "epochs is 9"),
+    ],
+)
 def test_a_result_that_was_made_otherwise_is_found(name, values, complaint):
     content = copy.deepcopy(STORED[name])
     next(iter(content.get("manifests", {"": content}).values()))["parameters"] |= values

@@ -7,21 +7,53 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from minialbert import (MiniAlbertConfig, MiniAlbertForMaskedLM, MiniAlbertForSequenceClassification, MiniAlbertModel)
-from minialbert.published import CheckpointError, convert_state_dict, load_published, to_published_state_dict
+from minialbert import (
+    MiniAlbertConfig,
+    MiniAlbertForMaskedLM,
+    MiniAlbertForSequenceClassification,
+    MiniAlbertModel,
+)
+from minialbert.published import (
+    CheckpointError,
+    convert_state_dict,
+    load_published,
+    to_published_state_dict,
+)
 
-THEIRS = dict(model_type="albert", vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=2,
-              num_attention_heads=2, intermediate_size=32, max_position_embeddings=20, type_vocab_size=2,
-              layer_norm_eps=1e-12, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1, hidden_act="gelu",
-              use_adapter=True, reduction_factor=4)
+THEIRS = dict(
+    model_type="albert",
+    vocab_size=50,
+    embedding_size=8,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=20,
+    type_vocab_size=2,
+    layer_norm_eps=1e-12,
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    hidden_act="gelu",
+    use_adapter=True,
+    reduction_factor=4,
+)
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return MiniAlbertForMaskedLM(MiniAlbertConfig(
-        vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=20, adapter_reduction=4)).eval()
+    return MiniAlbertForMaskedLM(
+        MiniAlbertConfig(
+            vocab_size=50,
+            embedding_size=8,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=20,
+            adapter_reduction=4,
+        )
+    ).eval()
 
 
 @pytest.fixture
@@ -39,7 +71,10 @@ IDS = torch.tensor([[1, 7, 9, 2]])
 
 def test_there_and_back(model):
     theirs = to_published_state_dict(model.state_dict())
-    assert "albert.albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight" in theirs
+    assert (
+        "albert.albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight"
+        in theirs
+    )
     assert "albert.att_adapters.1.block.2.bias" in theirs and "vocab_projector.weight" in theirs
     back = convert_state_dict(theirs)
     assert back.keys() == model.state_dict().keys()
@@ -62,7 +97,9 @@ def test_a_folder_is_loaded(folder, model, safetensors):
 
 
 def test_a_foreign_name():
-    with pytest.raises(CheckpointError, match="'bert.pooler.weight' is no parameter of a published"):
+    with pytest.raises(
+        CheckpointError, match="'bert.pooler.weight' is no parameter of a published"
+    ):
         convert_state_dict({"bert.pooler.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="no parameter of a MiniAlbert"):
         to_published_state_dict({"vocab_transform.weight": torch.zeros(1)})
@@ -83,7 +120,9 @@ def damage_disguised(folder):
 
 
 def damage_shape(folder):
-    (folder / "config.json").write_text(json.dumps({**THEIRS, "hidden_size": 32, "num_attention_heads": 4}))
+    (folder / "config.json").write_text(
+        json.dumps({**THEIRS, "hidden_size": 32, "num_attention_heads": 4})
+    )
 
 
 def damage_adapters(folder):
@@ -94,10 +133,17 @@ def damage_config(folder):
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 50}))
 
 
-@pytest.mark.parametrize("damage, message", [
-    (damage_truncated, "fetch it again"), (damage_pickle, "more than tensors.*not loaded for safety"),
-    (damage_disguised, "not a safetensors file"), (damage_shape, "does not fit its own config.json: .*instead of"),
-    (damage_adapters, "attention_adapters.2.down.weight missing"), (damage_config, "lacks embedding_size.*'bert'")])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (damage_truncated, "fetch it again"),
+        (damage_pickle, "more than tensors.*not loaded for safety"),
+        (damage_disguised, "not a safetensors file"),
+        (damage_shape, "does not fit its own config.json: .*instead of"),
+        (damage_adapters, "attention_adapters.2.down.weight missing"),
+        (damage_config, "lacks embedding_size.*'bert'"),
+    ],
+)
 def test_a_damaged_or_foreign_checkpoint(folder, damage, message):
     damage(folder)
     with pytest.raises((CheckpointError, RuntimeError), match=message):

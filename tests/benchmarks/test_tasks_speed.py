@@ -10,7 +10,12 @@ from transformers import AutoConfig
 
 from minialbert import MiniAlbertConfig, MiniAlbertForSequenceClassification, lab, sources, tasks
 from minialbert.distillation import load_teacher
-from minialbert.finetuning import frozen_in_bf16, mark_only_adapters_trainable, near_lengths, predict
+from minialbert.finetuning import (
+    frozen_in_bf16,
+    mark_only_adapters_trainable,
+    near_lengths,
+    predict,
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +23,21 @@ def task():
     """Sentences of STS-B, one by one, and a student of the lab's sizes with a head of two classes."""
     _, tokenizer = load_teacher("all-MiniLM-L6-v2")
     pairs = tasks.load_task("stsb").train
-    rows = pairs.select(range(5000)).select_columns(["sentence1"]).rename_column("sentence1", "sentence")
+    rows = (
+        pairs.select(range(5000))
+        .select_columns(["sentence1"])
+        .rename_column("sentence1", "sentence")
+    )
     rows = rows.add_column("label", np.arange(5000) % 2)
     torch.manual_seed(0)
     wide = AutoConfig.from_pretrained(sources.resolve_model("all-MiniLM-L6-v2"))
-    model = MiniAlbertForSequenceClassification(MiniAlbertConfig(
-        hidden_size=wide.hidden_size, intermediate_size=wide.intermediate_size, num_hidden_layers=3))
+    model = MiniAlbertForSequenceClassification(
+        MiniAlbertConfig(
+            hidden_size=wide.hidden_size,
+            intermediate_size=wide.intermediate_size,
+            num_hidden_layers=3,
+        )
+    )
     lab.keep_freed_memory()
     return tasks.TASKS["sst2"], rows, tokenizer, model.eval()
 
@@ -39,11 +53,21 @@ def test_evaluation_against_padding_to_512(task):
     some = range(0, 5000, 50)  # the plain way takes a quarter of an hour for all
     start = time.perf_counter()
     with torch.no_grad():
-        plain = [model(**tokenizer(rows[i]["sentence"], padding="max_length", max_length=512, return_tensors="pt"))
-                 .logits[0].numpy() for i in some]
+        plain = [
+            model(
+                **tokenizer(
+                    rows[i]["sentence"], padding="max_length", max_length=512, return_tensors="pt"
+                )
+            )
+            .logits[0]
+            .numpy()
+            for i in some
+        ]
     slow = (time.perf_counter() - start) * 5000 / len(some)
-    print(f"\n5,000 sentences: {seconds:.1f} s by near lengths, {slow:.0f} s one by one padded to 512 (from "
-          f"{len(some)} of them): {slow / seconds:.0f}x")
+    print(
+        f"\n5,000 sentences: {seconds:.1f} s by near lengths, {slow:.0f} s one by one padded to 512 (from "
+        f"{len(some)} of them): {slow / seconds:.0f}x"
+    )
     assert all(a.argmax() == b.argmax() for a, b in zip((ours[i] for i in some), plain))
     np.testing.assert_allclose([ours[i] for i in some], plain, atol=1e-4)
     assert slow > 8 * seconds
@@ -54,8 +78,10 @@ def test_an_adapter_step_against_a_full_one(task):
     kind, rows, tokenizer, _ = task
     encoded, collate = tasks.encode(rows, kind, tokenizer), tasks.collator(kind, tokenizer)
     order = near_lengths(encoded["length"], 32, 1, 0)
-    batches = [collate([encoded[i] for i in order[k * 32:k * 32 + 32]]) for k in range(20)]
-    config = MiniAlbertConfig(hidden_size=384, intermediate_size=1536, num_hidden_layers=3, attn_implementation="eager")
+    batches = [collate([encoded[i] for i in order[k * 32 : k * 32 + 32]]) for k in range(20)]
+    config = MiniAlbertConfig(
+        hidden_size=384, intermediate_size=1536, num_hidden_layers=3, attn_implementation="eager"
+    )
     ways = {}
     for name in ("full", "adapter"):
         model = MiniAlbertForSequenceClassification(config).train()

@@ -67,11 +67,15 @@ class PlanError(ValueError):
 
 # ---- one notebook, refreshed in place or run by parameters
 
+
 def _kernel_options() -> dict:
     """How both runners below start a kernel: encrypted, for one that is not prints a warning."""
     from traitlets.config import Config
 
-    return {"kernel_name": "python3", "config": Config(KernelManager={"transport_encryption": "auto"})}
+    return {
+        "kernel_name": "python3",
+        "config": Config(KernelManager={"transport_encryption": "auto"}),
+    }
 
 
 @contextmanager
@@ -106,7 +110,10 @@ def refresh(paths=()):
         try:
             with _own_kernel():
                 nbclient.NotebookClient(notebook, timeout=7200, **options).execute()
-        except (nbclient.exceptions.CellExecutionError, nbclient.exceptions.DeadKernelError) as error:
+        except (
+            nbclient.exceptions.CellExecutionError,
+            nbclient.exceptions.DeadKernelError,
+        ) as error:
             print("failed")
             raise NotebookFailed(f"{path}: {error}") from None
         lab.write_text(path, lab.canonical(notebook))
@@ -116,8 +123,15 @@ def refresh(paths=()):
 def _explain(error) -> str:
     """Of a papermill error: which cell, its first lines, the traceback's last."""
     lines = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)).splitlines()
-    return "\n".join([f"cell {error.cell_index + 1}, In [{error.exec_count}], raised {error.ename}:", "",
-                      *(f"    {line}" for line in error.source.splitlines()[:6]), "", *lines[-8:]])
+    return "\n".join(
+        [
+            f"cell {error.cell_index + 1}, In [{error.exec_count}], raised {error.ename}:",
+            "",
+            *(f"    {line}" for line in error.source.splitlines()[:6]),
+            "",
+            *lines[-8:],
+        ]
+    )
 
 
 def _forgive_expected(output: Path, error):
@@ -127,8 +141,11 @@ def _forgive_expected(output: Path, error):
         raised = any(one.output_type == "error" for one in cell.get("outputs", ()))
         if raised and "raises-exception" not in cell.metadata.get("tags", ()):
             raise NotebookFailed(f"{_explain(error)}\n\nThe executed notebook: {output}") from None
-    notebook.cells = [cell for cell in notebook.cells
-                      if "papermill-error-cell-tag" not in cell.metadata.get("tags", ())]
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "papermill-error-cell-tag" not in cell.metadata.get("tags", ())
+    ]
     lab.write_text(output, lab.canonical(notebook))
 
 
@@ -137,7 +154,9 @@ def _logged(file: Path):
     """What papermill logs, cell by cell with all they print, goes to the end of a file."""
     log, handler = logging.getLogger("papermill"), logging.FileHandler(file, encoding="utf8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handler.addFilter(lambda one: "unknown parameter" not in one.msg)  # it cannot read `x: int | None = 1`
+    handler.addFilter(
+        lambda one: "unknown parameter" not in one.msg
+    )  # it cannot read `x: int | None = 1`
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
@@ -182,17 +201,27 @@ def run_notebook(notebook, parameters, to, quiet=False, **engine) -> Path:
     try:
         with _own_kernel(), _logged(folder / "log.txt"):
             papermill.execute_notebook(
-                str(notebook), str(output), given, cwd=str(notebook.parent), log_output=True,
-                progress_bar=watched, **_kernel_options(), **engine)
+                str(notebook),
+                str(output),
+                given,
+                cwd=str(notebook.parent),
+                log_output=True,
+                progress_bar=watched,
+                **_kernel_options(),
+                **engine,
+            )
     except papermill.PapermillExecutionError as error:
         _forgive_expected(output, error)
     except nbclient.exceptions.DeadKernelError:
-        raise NotebookFailed("the kernel died, most often for want of memory: try a smaller batch\n\n"
-                             f"The executed notebook: {output}") from None
+        raise NotebookFailed(
+            "the kernel died, most often for want of memory: try a smaller batch\n\n"
+            f"The executed notebook: {output}"
+        ) from None
     return output
 
 
 # ---- a plan
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -201,8 +230,8 @@ class PlannedRun:
     plan: str
     name: str
     notebook: Path
-    code: str         # hash of the notebook's code cells
-    given: dict       # what the plan says
+    code: str  # hash of the notebook's code cells
+    given: dict  # what the plan says
     parameters: dict  # that, and the notebook's defaults; all but run_folder
     folder: Path
 
@@ -221,24 +250,38 @@ def _words(values: dict) -> str:
 
 def _group(entry, where: str, folder: Path, also=()) -> dict:
     """A group of runs as the plan writes it, its types checked, its parameter file read, no key missing."""
-    kinds = {"name": (str, int, float), "notebook": str, "parameters": (dict, str), "grid": dict} | dict(also)
+    kinds = {
+        "name": (str, int, float),
+        "notebook": str,
+        "parameters": (dict, str),
+        "grid": dict,
+    } | dict(also)
     if not isinstance(entry, dict):
-        raise PlanError(f"{where}: must be a mapping with some of {', '.join(kinds)}, got {entry!r}")
+        raise PlanError(
+            f"{where}: must be a mapping with some of {', '.join(kinds)}, got {entry!r}"
+        )
     for key, value in entry.items():
         if key not in kinds:
             near = difflib.get_close_matches(str(key), kinds, 1)
-            raise PlanError(f"{where}: unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
-                            + f" Known: {', '.join(kinds)}; a notebook's own go under parameters or grid.")
+            raise PlanError(
+                f"{where}: unknown key '{key}'"
+                + (f"; did you mean '{near[0]}'?" if near else "")
+                + f" Known: {', '.join(kinds)}; a notebook's own go under parameters or grid."
+            )
         if not isinstance(value, kinds[key]):
             raise PlanError(f"{where}: '{key}' cannot be {value!r}")
     group = {"name": None, "notebook": None, "parameters": {}, "grid": {}, "runs": None} | entry
     for name, values in group["grid"].items():
         if not isinstance(values, list) or not values:
-            raise PlanError(f"{where}: grid: '{name}' must be a list of values, as in {name}: [{values}]")
+            raise PlanError(
+                f"{where}: grid: '{name}' must be a list of values, as in {name}: [{values}]"
+            )
     if isinstance(group["parameters"], str):
         file = folder / group["parameters"]
         group |= {"parameters": lab.read_mapping(file), "name": group["name"] or file.stem}
-    group["parameters"] = {name: value for name, value in group["parameters"].items() if name != "run_folder"}
+    group["parameters"] = {
+        name: value for name, value in group["parameters"].items() if name != "run_folder"
+    }
     return group
 
 
@@ -250,8 +293,10 @@ def _find_notebook(name, folder: Path) -> Path:
             return path.resolve()
     there = [path.stem for place in (folder, course) for path in sorted(place.glob("*.ipynb"))]
     near = difflib.get_close_matches(Path(file).stem, there, 1)
-    raise PlanError(f"no notebook '{name}'" + (f"; did you mean '{near[0]}'?" if near else
-                                               f"; there are {', '.join(there)}"))
+    raise PlanError(
+        f"no notebook '{name}'"
+        + (f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(there)}")
+    )
 
 
 def _combinations(file: Path):
@@ -262,10 +307,14 @@ def _combinations(file: Path):
         group = _group(entry, where, file.parent)
         notebook = group["notebook"] or top["notebook"]
         if notebook is None:
-            raise PlanError(f"{where}: which notebook? Write a line such as 'notebook: 12_ablations'")
+            raise PlanError(
+                f"{where}: which notebook? Write a line such as 'notebook: 12_ablations'"
+            )
         common, grid = top["parameters"] | group["parameters"], top["grid"] | group["grid"]
         if both := sorted(common.keys() & grid.keys()):
-            raise PlanError(f"{where}: '{both[0]}' stands under parameters and in the grid: leave one")
+            raise PlanError(
+                f"{where}: '{both[0]}' stands under parameters and in the grid: leave one"
+            )
         for values in itertools.product(*grid.values()):
             varied = dict(zip(grid, values))
             words = _words(varied if group["name"] else group["parameters"] | varied)
@@ -276,12 +325,16 @@ def _combinations(file: Path):
 def _check_names(names: list):
     for name in names:
         if not re.fullmatch(r"[\w=+][\w.,=+-]{0,199}", name):
-            raise PlanError(f"'{name}' cannot name a folder: give that run a name: of at most 200 letters, "
-                            "digits and . , = + - _")
+            raise PlanError(
+                f"'{name}' cannot name a folder: give that run a name: of at most 200 letters, "
+                "digits and . , = + - _"
+            )
     seen = set()
     for name in names:
         if name.casefold() in seen:  # not every disk tells A from a
-            raise PlanError(f"two runs are called '{name}': give one another name:, or take one away")
+            raise PlanError(
+                f"two runs are called '{name}': give one another name:, or take one away"
+            )
         seen.add(name.casefold())
 
 
@@ -313,12 +366,26 @@ def read_plan(file, to="runs") -> list[PlannedRun]:
             wrong[str(error)].append(name)
             continue
         parameters.pop("run_folder", None)
-        runs.append(PlannedRun(plan, name, notebooks[notebook], codes[notebook], given, lab.plain(parameters),
-                               Path(to).resolve() / plan / name))
+        runs.append(
+            PlannedRun(
+                plan,
+                name,
+                notebooks[notebook],
+                codes[notebook],
+                given,
+                lab.plain(parameters),
+                Path(to).resolve() / plan / name,
+            )
+        )
     if wrong:
-        raise lab.ParameterError("\n".join(
-            f"{file}, run {names[0]}" + f" and {len(names) - 1} more" * (len(names) > 1) + f":\n{error}"
-            for error, names in wrong.items()))
+        raise lab.ParameterError(
+            "\n".join(
+                f"{file}, run {names[0]}"
+                + f" and {len(names) - 1} more" * (len(names) > 1)
+                + f":\n{error}"
+                for error, names in wrong.items()
+            )
+        )
     return runs
 
 
@@ -331,23 +398,37 @@ def _state(run: PlannedRun) -> tuple[str, dict, str]:
         stored = json.loads(file.read_text("utf8"))
         before = stored["parameters"]
     except (ValueError, KeyError, TypeError):
-        raise PlanError(f"{file} is not what was written there: delete the folder, and the run is made "
-                        "anew") from None
-    changes = [f"{name} was {before.get(name)!r}, now {run.parameters.get(name)!r}"
-               for name in sorted(before.keys() | run.parameters.keys())
-               if before.get(name) != run.parameters.get(name)]
+        raise PlanError(
+            f"{file} is not what was written there: delete the folder, and the run is made anew"
+        ) from None
+    changes = [
+        f"{name} was {before.get(name)!r}, now {run.parameters.get(name)!r}"
+        for name in sorted(before.keys() | run.parameters.keys())
+        if before.get(name) != run.parameters.get(name)
+    ]
     if stored["status"] == "done" and stored.get("code") != run.code:
         changes.append(f"the code of {run.notebook.name} was another")
-    state = {"running": "killed"}.get(stored["status"], stored["status"])  # or being made: its lock tells
+    state = {"running": "killed"}.get(
+        stored["status"], stored["status"]
+    )  # or being made: its lock tells
     return ("changed" if changes else state), stored, "; ".join(changes)
 
 
 def _refuse_changed(states: dict):
-    changed = [f"  {name}: {changes}" for name, (state, _, changes) in states.items() if state == "changed"]
+    changed = [
+        f"  {name}: {changes}" for name, (state, _, changes) in states.items() if state == "changed"
+    ]
     if changed:
-        raise PlanError("\n".join([
-            "these runs were made otherwise:", *changed, "To delete them and make them anew, add --again.",
-            "To keep them, set the plan back, or give it another name."]))
+        raise PlanError(
+            "\n".join(
+                [
+                    "these runs were made otherwise:",
+                    *changed,
+                    "To delete them and make them anew, add --again.",
+                    "To keep them, set the plan back, or give it another name.",
+                ]
+            )
+        )
 
 
 # ---- one run of a plan, made here or on a worker
@@ -433,9 +514,20 @@ def make(run: PlannedRun, session: str, again=False) -> dict:
         if state == "changed":
             _empty(run.folder)
         starts = 1 if state == "changed" else stored.get("starts", 0) + 1
-        return _make(run, session, lock, label | {
-            "status": "running", "notebook": run.notebook.name, "code": run.code,
-            "parameters": run.parameters, "starts": starts, "host": socket.gethostname()})
+        return _make(
+            run,
+            session,
+            lock,
+            label
+            | {
+                "status": "running",
+                "notebook": run.notebook.name,
+                "code": run.code,
+                "parameters": run.parameters,
+                "starts": starts,
+                "host": socket.gethostname(),
+            },
+        )
 
 
 def _make(run: PlannedRun, session: str, lock: int, result: dict) -> dict:
@@ -443,13 +535,20 @@ def _make(run: PlannedRun, session: str, lock: int, result: dict) -> dict:
     manifest = lab.Run(run.folder, run.parameters, run.parameters.get("seed"), here=False).manifest
     start = time.perf_counter()
     try:
-        run_notebook(run.notebook, run.given, run.folder, quiet=True,
-                     kernel_manager_class=_manager(run, lock, session))
+        run_notebook(
+            run.notebook,
+            run.given,
+            run.folder,
+            quiet=True,
+            kernel_manager_class=_manager(run, lock, session),
+        )
         end = {"status": "done"}
     except Exception as error:  # whatever it was, the other runs go on
         if session in _stopped:
             return result | {"status": "stopped"}
-        text = str(error) if isinstance(error, NotebookFailed) else f"{type(error).__name__}: {error}"
+        text = (
+            str(error) if isinstance(error, NotebookFailed) else f"{type(error).__name__}: {error}"
+        )
         end = {"status": "failed", "error": text}
     finally:
         _kernels.clear()
@@ -461,6 +560,7 @@ def _make(run: PlannedRun, session: str, lock: int, result: dict) -> dict:
 
 
 # ---- all runs of a plan
+
 
 def _outcome(run: PlannedRun, future) -> dict:
     try:
@@ -495,8 +595,14 @@ def _client(scheduler, workers):
 
     if not scheduler:
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, os.cpu_count() // workers))
-        with LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None,
-                          silence_logs="CRITICAL", env={"OMP_NUM_THREADS": threads}) as cluster:
+        with LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs="CRITICAL",
+            env={"OMP_NUM_THREADS": threads},
+        ) as cluster:
             with Client(cluster) as client:
                 client.run(_leave_interrupts_alone)
                 yield client
@@ -504,8 +610,10 @@ def _client(scheduler, workers):
     try:
         client = Client(scheduler)
     except (OSError, ValueError) as error:
-        raise PlanError(f"no Dask scheduler answers at {scheduler} ({error}): start one with "
-                        "`dask scheduler`, and give the address it prints") from None
+        raise PlanError(
+            f"no Dask scheduler answers at {scheduler} ({error}): start one with "
+            "`dask scheduler`, and give the address it prints"
+        ) from None
     with client:
         if workers:
             client.wait_for_workers(workers)
@@ -531,6 +639,7 @@ def _on_cluster(todo, session, again, show, scheduler, workers):
 @contextmanager
 def _terminable():
     """SIGTERM ends as Ctrl-C does."""
+
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -565,22 +674,34 @@ def run_plan(runs: list[PlannedRun], scheduler=None, workers=None, again=False) 
     results = {name: stored for name, (state, stored, _) in states.items() if state == "done"}
     todo, session = [run for run in runs if run.name not in results], uuid.uuid4().hex
     in_main = threading.current_thread() is threading.main_thread()
-    with (tqdm(total=len(runs), initial=len(results), unit="run", disable=None) as bar,
-          _terminable() if in_main else suppress()):
+    with (
+        tqdm(total=len(runs), initial=len(results), unit="run", disable=None) as bar,
+        _terminable() if in_main else suppress(),
+    ):
         more = (scheduler, workers) if scheduler or workers else ()
-        for result in (_on_cluster if more else _here)(todo, session, again, bar.set_postfix_str, *more):
+        for result in (_on_cluster if more else _here)(
+            todo, session, again, bar.set_postfix_str, *more
+        ):
             results[result["name"]] = result
             seconds = f"  {result['seconds']:.1f} s" if "seconds" in result else ""
-            tqdm.write(f"[{len(results)}/{len(runs)}] {result['name']}  {result['status']}{seconds}")
+            tqdm.write(
+                f"[{len(results)}/{len(runs)}] {result['name']}  {result['status']}{seconds}"
+            )
             bar.update()
     return [results[run.name] for run in runs]
 
 
 # ---- the command line
 
+
 def _table(runs: list[PlannedRun]) -> str:
     """What a plan would do, a line a run."""
-    words = {"new": "to do", "killed": "to go on", "failed": "to try again", "changed": "made otherwise"}
+    words = {
+        "new": "to do",
+        "killed": "to go on",
+        "failed": "to try again",
+        "changed": "made otherwise",
+    }
     width, lines = max(len(run.name) for run in runs), []
     for run in runs:
         state, stored, changes = _state(run)
@@ -604,7 +725,11 @@ def _plan(arguments) -> int:
             if not fnmatch.filter(names, wanted):
                 near = difflib.get_close_matches(wanted, names, 1, cutoff=0)
                 raise PlanError(f"no run '{wanted}' in {arguments.plan}; did you mean '{near[0]}'?")
-        runs = [run for run in runs if any(fnmatch.fnmatch(run.name, wanted) for wanted in arguments.only)]
+        runs = [
+            run
+            for run in runs
+            if any(fnmatch.fnmatch(run.name, wanted) for wanted in arguments.only)
+        ]
     if arguments.dry_run:
         print(_table(runs))
         return 0
@@ -629,7 +754,11 @@ def _run(arguments) -> int:
     print(f"\n{output.name} took {(time.perf_counter() - start) / 60:.1f} minutes.\n")
     if (report := output.with_name("report.txt")).exists():
         print(report.read_text("utf8"))
-    print("Look at:", *map(os.path.relpath, [output, *sorted(output.parent.glob("*.png"))]), sep="\n  ")
+    print(
+        "Look at:",
+        *map(os.path.relpath, [output, *sorted(output.parent.glob("*.png"))]),
+        sep="\n  ",
+    )
     return 0
 
 
@@ -639,12 +768,16 @@ def _refresh(arguments) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m minialbert.batch", description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m minialbert.batch", description=__doc__.partition("\n\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a notebook by parameters, into a folder")
     run.add_argument("notebook")
     run.add_argument("--parameters", metavar="FILE", help="YAML, lines of 'name: value'")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one more")
+    run.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one more"
+    )
     run.add_argument("--to", required=True, metavar="FOLDER")
     run.set_defaults(do=_run)
     fresh = commands.add_parser("refresh", help="run notebooks and write them back")
@@ -652,11 +785,21 @@ def _parser() -> argparse.ArgumentParser:
     fresh.set_defaults(do=_refresh)
     plan = commands.add_parser("plan", help="make all runs of a plan that are not done")
     plan.add_argument("plan", metavar="PLAN.yaml")
-    plan.add_argument("--to", default="runs", metavar="FOLDER", help="of the plan's folder (default: runs)")
-    plan.add_argument("--only", action="append", metavar="NAME", help="this run; * stands for anything")
-    plan.add_argument("--dry-run", action="store_true", help="check, say what would be done, and do nothing")
-    plan.add_argument("--again", action="store_true", help="delete and make anew what was made otherwise")
-    plan.add_argument("--workers", type=int, metavar="N", help="side by side here; or to wait for there")
+    plan.add_argument(
+        "--to", default="runs", metavar="FOLDER", help="of the plan's folder (default: runs)"
+    )
+    plan.add_argument(
+        "--only", action="append", metavar="NAME", help="this run; * stands for anything"
+    )
+    plan.add_argument(
+        "--dry-run", action="store_true", help="check, say what would be done, and do nothing"
+    )
+    plan.add_argument(
+        "--again", action="store_true", help="delete and make anew what was made otherwise"
+    )
+    plan.add_argument(
+        "--workers", type=int, metavar="N", help="side by side here; or to wait for there"
+    )
     plan.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     plan.set_defaults(do=_plan)
     return parser

@@ -5,15 +5,39 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
 
 # Okabe and Ito's palette: told apart by readers with any colour vision
-COLOURS = dict(teacher="#0072B2", student="#D55E00", start="#E69F00", random="#999999", extra="#009E73",
-               violet="#CC79A7", sky="#56B4E9", long="#8B3A00")
-TERMS = {"mlm": ("masked words (eq. 6)", COLOURS["sky"]), "attention": ("attention maps (eq. 7)", COLOURS["extra"]),
-         "hidden": ("hidden states (eq. 8)", COLOURS["student"]), "output": ("outputs (eq. 10)", COLOURS["teacher"]),
-         "embedding": ("embeddings (eq. 12)", COLOURS["violet"])}
-STYLE = {"font.size": 11, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
-         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-         "axes.axisbelow": True, "figure.constrained_layout.use": True, "figure.dpi": 100, "savefig.dpi": 130,
-         "legend.frameon": False, "figure.facecolor": "white"}
+COLOURS = dict(
+    teacher="#0072B2",
+    student="#D55E00",
+    start="#E69F00",
+    random="#999999",
+    extra="#009E73",
+    violet="#CC79A7",
+    sky="#56B4E9",
+    long="#8B3A00",
+)
+TERMS = {
+    "mlm": ("masked words (eq. 6)", COLOURS["sky"]),
+    "attention": ("attention maps (eq. 7)", COLOURS["extra"]),
+    "hidden": ("hidden states (eq. 8)", COLOURS["student"]),
+    "output": ("outputs (eq. 10)", COLOURS["teacher"]),
+    "embedding": ("embeddings (eq. 12)", COLOURS["violet"]),
+}
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 130,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
 
 
 plt.rcParams.update(STYLE)
@@ -37,7 +61,11 @@ def parameter_bars(models: dict[str, dict[str, int]]):
         left += widths
     for row, total in enumerate(left):
         axis.text(total, row, f" {total:.2f} M", va="center")
-    axis.set(xlabel="parameters (millions)", title="Where the parameters are", xlim=(0, left.max() * 1.16))
+    axis.set(
+        xlabel="parameters (millions)",
+        title="Where the parameters are",
+        xlim=(0, left.max() * 1.16),
+    )
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     figure.legend(ncols=len(parts), loc="outside lower center", fontsize=9)
@@ -58,10 +86,14 @@ def loss_curves(history: list[dict], iterations: int):
             per = iterations if term in ("attention", "hidden") else 1
             left.plot(steps, values / per, color=colour, label=label)
     left.set(xlabel="step", ylabel="loss (weights not applied)", yscale="log", title="Training")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5
+    )
     held_out = [entry for entry in history if "eval_hidden" in entry]
-    names = {"eval_hidden": ("hidden states, 1 - cosine", COLOURS["student"]),
-             "eval_attention_row": ("attention, KL of a row (nats)", COLOURS["extra"])}
+    names = {
+        "eval_hidden": ("hidden states, 1 - cosine", COLOURS["student"]),
+        "eval_attention_row": ("attention, KL of a row (nats)", COLOURS["extra"]),
+    }
     for name, (label, colour) in names.items():
         points = [(entry["step"], entry[name]) for entry in held_out if name in entry]
         if points:
@@ -74,20 +106,34 @@ def loss_curves(history: list[dict], iterations: int):
 
 def alignment_bars(models: dict[str, dict], layer_map: list[int]):
     """Held-out hidden and attention losses, iteration by iteration: {model: result of evaluate_alignment}."""
-    panels = [("hidden_per_iteration", "1 - cosine", "Hidden states"),
-              ("attention_row_per_iteration", "KL of a row (nats)", "Attention maps")]
+    panels = [
+        ("hidden_per_iteration", "1 - cosine", "Hidden states"),
+        ("attention_row_per_iteration", "KL of a row (nats)", "Attention maps"),
+    ]
     panels = [panel for panel in panels if all(panel[0] in result for result in models.values())]
     figure, axes = _axes(len(panels), width=9, squeeze=False)
     colours = [COLOURS[name] for name in ("random", "start", "student", "extra")]
     places, width = np.arange(len(layer_map)), 0.8 / len(models)
     for axis, (name, unit, title) in zip(axes[0], panels):
         for column, (model, result) in enumerate(models.items()):
-            axis.bar(places + (column - (len(models) - 1) / 2) * width, result[name], width, label=model,
-                     color=colours[column])
-        axis.set_xticks(places, [f"iteration {k}\nlayer {layer}" for k, layer in enumerate(layer_map, 1)])
+            axis.bar(
+                places + (column - (len(models) - 1) / 2) * width,
+                result[name],
+                width,
+                label=model,
+                color=colours[column],
+            )
+        axis.set_xticks(
+            places, [f"iteration {k}\nlayer {layer}" for k, layer in enumerate(layer_map, 1)]
+        )
         axis.set(ylabel=f"{unit}, lower is closer", title=f"{title}, held-out text")
         axis.grid(axis="x", visible=False)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(models), fontsize=9)
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(models),
+        fontsize=9,
+    )
     return figure
 
 
@@ -105,13 +151,20 @@ def score_bars(scores: dict[str, float], title: str, unit: str, limits=(0, 1)):
 
 # -- notebooks 01 and 02
 
-PATTERNS = {"previous": COLOURS["teacher"], "next": COLOURS["extra"], "itself": COLOURS["violet"],
-            "[CLS]": COLOURS["student"], "[SEP]": COLOURS["start"]}
+PATTERNS = {
+    "previous": COLOURS["teacher"],
+    "next": COLOURS["extra"],
+    "itself": COLOURS["violet"],
+    "[CLS]": COLOURS["student"],
+    "[SEP]": COLOURS["start"],
+}
 
 
 def head_maps(maps: dict, tokens: list[str]):
     """Attention maps beside each other: {title: (T, T) probabilities}, a row per query, a column per key."""
-    figure, axes = _axes(len(maps), width=1.2 + 3.5 * len(maps), height=4.5, squeeze=False, sharey=True)
+    figure, axes = _axes(
+        len(maps), width=1.2 + 3.5 * len(maps), height=4.5, squeeze=False, sharey=True
+    )
     places = range(len(tokens))
     for axis, (title, values) in zip(axes[0], maps.items()):
         image = axis.imshow(values, cmap="Blues", vmin=0, vmax=1)
@@ -134,15 +187,30 @@ def head_census(scores: dict):
         colour, share = PATTERNS[names[best[layer, head]]], strength[layer, head]
         corner = (head + 0.54, layer + 0.54)
         axis.add_patch(plt.Rectangle(corner, 0.92, 0.92, color=colour, alpha=share, lw=0))
-        axis.text(head + 1, layer + 1, f"{share:.2f}", ha="center", va="center", fontsize=9,
-                  color="white" if share > 0.9 else "black")
+        axis.text(
+            head + 1,
+            layer + 1,
+            f"{share:.2f}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if share > 0.9 else "black",
+        )
     for name in names:
         axis.add_patch(plt.Rectangle((0, 0), 0, 0, color=PATTERNS[name], label=name))
-    axis.set(xlim=(0.5, heads + 0.5), ylim=(layers + 0.5, 0.5), xlabel="head", ylabel="layer",
-             xticks=range(1, heads + 1), yticks=range(1, layers + 1),
-             title="Where a word's attention goes, head by head")
+    axis.set(
+        xlim=(0.5, heads + 0.5),
+        ylim=(layers + 0.5, 0.5),
+        xlabel="head",
+        ylabel="layer",
+        xticks=range(1, heads + 1),
+        yticks=range(1, layers + 1),
+        title="Where a word's attention goes, head by head",
+    )
     axis.grid(visible=False)
-    axis.legend(ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, title="most of it to")
+    axis.legend(
+        ncols=1, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, title="most of it to"
+    )
     return figure
 
 
@@ -151,22 +219,46 @@ def unrolled_loop(iterations: int):
     figure, axis = _axes(width=9, height=2.5)
     palette = [colour for name, colour in COLOURS.items() if name != "student"]
     stack = [palette[number % len(palette)] for number in range(iterations)]
-    rows = [(1.8, "BERT", stack, [f"layer {k}" for k in range(1, iterations + 1)]),
-            (0.5, "student", [COLOURS["student"]] * iterations, ["block"] * iterations)]
+    rows = [
+        (1.8, "BERT", stack, [f"layer {k}" for k in range(1, iterations + 1)]),
+        (0.5, "student", [COLOURS["student"]] * iterations, ["block"] * iterations),
+    ]
     for height, name, colours, labels in rows:
         axis.text(-1.1, height, name, va="center", weight="bold")
         for k, (colour, label) in enumerate(zip(colours, labels)):
-            axis.annotate("", (k + 0.14, height), (k - 0.14, height), arrowprops={"arrowstyle": "->"})
+            axis.annotate(
+                "", (k + 0.14, height), (k - 0.14, height), arrowprops={"arrowstyle": "->"}
+            )
             axis.text(k, height + 0.24, f"$X_{{{k}}}$", ha="center", fontsize=10)
-            box = plt.Rectangle((k + 0.16, height - 0.36), 0.68, 0.72, color=colour, alpha=0.8, lw=0)
+            box = plt.Rectangle(
+                (k + 0.16, height - 0.36), 0.68, 0.72, color=colour, alpha=0.8, lw=0
+            )
             axis.add_patch(box)
             axis.text(k + 0.5, height, label, ha="center", va="center", fontsize=10)
-        axis.annotate("", (iterations + 0.14, height), (iterations - 0.14, height),
-                      arrowprops={"arrowstyle": "->"})
+        axis.annotate(
+            "",
+            (iterations + 0.14, height),
+            (iterations - 0.14, height),
+            arrowprops={"arrowstyle": "->"},
+        )
         axis.text(iterations, height + 0.24, f"$X_{{{iterations}}}$", ha="center", fontsize=10)
-    axis.annotate("", (0.3, -0.05), (iterations - 0.3, -0.05),
-                  arrowprops={"arrowstyle": "->", "color": COLOURS["student"], "connectionstyle": "arc3,rad=-0.06"})
-    axis.text(iterations / 2, -0.62, "the same weights, visited again", ha="center", color=COLOURS["student"])
+    axis.annotate(
+        "",
+        (0.3, -0.05),
+        (iterations - 0.3, -0.05),
+        arrowprops={
+            "arrowstyle": "->",
+            "color": COLOURS["student"],
+            "connectionstyle": "arc3,rad=-0.06",
+        },
+    )
+    axis.text(
+        iterations / 2,
+        -0.62,
+        "the same weights, visited again",
+        ha="center",
+        color=COLOURS["student"],
+    )
     axis.set(xlim=(-1.2, iterations + 0.3), ylim=(-0.8, 2.4))
     axis.axis("off")
     return figure
@@ -178,13 +270,18 @@ def drift(losses: dict[str, list[float]]):
     colours = [COLOURS[name] for name in ("student", "teacher", "random", "extra")]
     for (start, values), colour in zip(losses.items(), colours):
         axis.plot(range(len(values)), values, "o-", color=colour, label=start)
-    axis.set(xlabel="iteration k, compared with the teacher's layer k", ylabel="1 - cosine, lower is closer",
-             title="A teacher folded into a loop", ylim=(-0.03, 1))
+    axis.set(
+        xlabel="iteration k, compared with the teacher's layer k",
+        ylabel="1 - cosine, lower is closer",
+        title="A teacher folded into a loop",
+        ylim=(-0.03, 1),
+    )
     axis.legend(fontsize=9)
     return figure
 
 
 # -- notebook 08
+
 
 def _shades(colour):
     return LinearSegmentedColormap.from_list("shades", ["white", colour])
@@ -196,12 +293,18 @@ def attention_lines(tokens: list[str], maps: dict, chosen=None):
     A line's strength is its weight; `chosen` places of tokens (queries, from 0) show their lines alone.
     """
     chosen = range(len(tokens)) if chosen is None else chosen
-    figure, axes = _axes(len(maps), width=4 * len(maps), height=0.7 + 0.24 * len(tokens), squeeze=False)
+    figure, axes = _axes(
+        len(maps), width=4 * len(maps), height=0.7 + 0.24 * len(tokens), squeeze=False
+    )
     for axis, (title, values) in zip(axes[0], maps.items()):
-        colour = COLOURS["teacher" if "teacher" in title else "start" if "start" in title else "student"]
+        colour = COLOURS[
+            "teacher" if "teacher" in title else "start" if "start" in title else "student"
+        ]
         for query in chosen:
             for key in np.flatnonzero(values[query] > 0.02):  # fainter ones cannot be seen
-                axis.plot([0, 1], [query, key], color=colour, alpha=min(values[query, key], 1), lw=1.6)
+                axis.plot(
+                    [0, 1], [query, key], color=colour, alpha=min(values[query, key], 1), lw=1.6
+                )
         for place, token in enumerate(tokens):
             weight = "bold" if len(chosen) < len(tokens) and place in chosen else "normal"
             axis.text(-0.04, place, token, ha="right", va="center", weight=weight)
@@ -219,23 +322,44 @@ def attention_grid(student, teacher, layer_map: list[int], heads=None):
     heads = list(heads or range(1, student.shape[1] + 1))
     size, gap = student.shape[-1], 2
     columns = len(heads) * (size + gap) - gap
-    figure, axis = _axes(width=9, height=0.7 + 18.6 * len(layer_map) * (size + gap) / columns * 0.95)
+    figure, axis = _axes(
+        width=9, height=0.7 + 18.6 * len(layer_map) * (size + gap) / columns * 0.95
+    )
     labels = []
     for k, layer in enumerate(layer_map):
         for row, (name, maps) in enumerate((("student", student), ("teacher", teacher))):
             top = (2 * k + row) * (size + gap) + k * 2 * gap
-            labels.append((top + size / 2, f"iteration {k + 1}" if row == 0 else f"layer {layer}", COLOURS[name]))
+            labels.append(
+                (
+                    top + size / 2,
+                    f"iteration {k + 1}" if row == 0 else f"layer {layer}",
+                    COLOURS[name],
+                )
+            )
             for column, head in enumerate(heads):
                 left = column * (size + gap)
-                axis.imshow(np.sqrt(maps[k, head - 1]), cmap=_shades(COLOURS[name]), vmin=0, vmax=1,
-                            extent=(left, left + size, top + size, top), interpolation="nearest")
-                axis.add_patch(plt.Rectangle((left, top), size, size, fill=False, lw=0.5, color="#bbbbbb"))
+                axis.imshow(
+                    np.sqrt(maps[k, head - 1]),
+                    cmap=_shades(COLOURS[name]),
+                    vmin=0,
+                    vmax=1,
+                    extent=(left, left + size, top + size, top),
+                    interpolation="nearest",
+                )
+                axis.add_patch(
+                    plt.Rectangle((left, top), size, size, fill=False, lw=0.5, color="#bbbbbb")
+                )
     axis.set_yticks([place for place, *_ in labels], [label for _, label, _ in labels])
     for tick, (_, _, colour) in zip(axis.get_yticklabels(), labels):
         tick.set_color(colour)
     axis.set_xticks([column * (size + gap) + size / 2 for column in range(len(heads))], heads)
-    axis.set(xlabel="head", xlim=(-1, columns + 1), ylim=(labels[-1][0] + size / 2 + 1, -1), aspect="equal",
-             title="Attention maps, student above teacher (shade: square root of the weight)")
+    axis.set(
+        xlabel="head",
+        xlim=(-1, columns + 1),
+        ylim=(labels[-1][0] + size / 2 + 1, -1),
+        aspect="equal",
+        title="Attention maps, student above teacher (shade: square root of the weight)",
+    )
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     axis.grid(visible=False)
@@ -244,36 +368,64 @@ def attention_grid(student, teacher, layer_map: list[int], heads=None):
 
 def agreement_maps(divergences: dict, layer_map: list[int], unit="KL of a row, nats"):
     """How far each head is from its teacher's: {model: (K, N_h)}, one scale; dark is far, the best has a frame."""
-    figure, axes = _axes(len(divergences), width=9, height=1.5 + 0.42 * len(layer_map), squeeze=False, sharey=True)
+    figure, axes = _axes(
+        len(divergences), width=9, height=1.5 + 0.42 * len(layer_map), squeeze=False, sharey=True
+    )
     largest = max(values.max() for values in divergences.values())
     for axis, (model, values) in zip(axes[0], divergences.items()):
         image = axis.imshow(values, cmap=_shades("#555555"), vmin=0, vmax=largest, aspect="auto")
         for k, head in np.ndindex(*values.shape):
-            axis.text(head, k, f"{values[k, head]:.1f}", ha="center", va="center", fontsize=8,
-                      color="white" if values[k, head] > 0.6 * largest else "black")
+            axis.text(
+                head,
+                k,
+                f"{values[k, head]:.1f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if values[k, head] > 0.6 * largest else "black",
+            )
         k, head = np.unravel_index(values.argmin(), values.shape)
-        axis.add_patch(plt.Rectangle((head - 0.5, k - 0.5), 1, 1, fill=False, lw=2, color=COLOURS["extra"],
-                                   clip_on=False))
+        axis.add_patch(
+            plt.Rectangle(
+                (head - 0.5, k - 0.5), 1, 1, fill=False, lw=2, color=COLOURS["extra"], clip_on=False
+            )
+        )
         axis.set_xticks(range(values.shape[1]), range(1, values.shape[1] + 1), fontsize=9)
         axis.set(title=model, xlabel="head")
         axis.grid(visible=False)
-    axes[0][0].set_yticks(range(len(layer_map)), [f"iteration {k}\nlayer {g}" for k, g in enumerate(layer_map, 1)])
+    axes[0][0].set_yticks(
+        range(len(layer_map)), [f"iteration {k}\nlayer {g}" for k, g in enumerate(layer_map, 1)]
+    )
     figure.colorbar(image, ax=axes[0], label=unit)
     return figure
 
 
-def divergence_parts(models: dict, layer_map: list[int], parts=("between [CLS], [SEP] and words", "among the words")):
+def divergence_parts(
+    models: dict, layer_map: list[int], parts=("between [CLS], [SEP] and words", "among the words")
+):
     """A divergence in two parts that add up: {model: (two arrays of K values)}, stacked bars an iteration."""
     figure, axis = _axes(height=3.6)
     places, width = np.arange(len(layer_map)), 0.8 / len(models)
     for column, (model, values) in enumerate(models.items()):
         x = places + (column - (len(models) - 1) / 2) * width
         first, second = map(np.asarray, values)
-        for bottom, height, part, colour in ((0, first, parts[0], "sky"), (first, second, parts[1], "violet")):
-            axis.bar(x, height, width * 0.92, bottom=bottom, color=COLOURS[colour], label=None if column else part)
+        for bottom, height, part, colour in (
+            (0, first, parts[0], "sky"),
+            (first, second, parts[1], "violet"),
+        ):
+            axis.bar(
+                x,
+                height,
+                width * 0.92,
+                bottom=bottom,
+                color=COLOURS[colour],
+                label=None if column else part,
+            )
         for place, total in zip(x, first + second):
             axis.text(place, total, f" {model}", ha="center", va="bottom", fontsize=8.5)
-    axis.set_xticks(places, [f"iteration {k}, layer {layer}" for k, layer in enumerate(layer_map, 1)])
+    axis.set_xticks(
+        places, [f"iteration {k}, layer {layer}" for k, layer in enumerate(layer_map, 1)]
+    )
     axis.set(ylabel="KL of a word's row (nats)", title="Where student and teacher differ")
     axis.grid(axis="x", visible=False)
     axis.legend(fontsize=9)
@@ -282,12 +434,20 @@ def divergence_parts(models: dict, layer_map: list[int], parts=("between [CLS], 
 
 # -- notebooks 03 and 04
 
+
 def _similarity_map(axis, values, title, low):
     values = np.asarray(values)
     picture = axis.imshow(values, vmin=low, vmax=1, cmap="viridis")
     for (j, k), value in np.ndenumerate(values):
-        axis.text(k, j, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=7.5,
-                  color="white" if value < (low + 2) / 3 else "black")
+        axis.text(
+            k,
+            j,
+            f"{value:.2f}".lstrip("0"),
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color="white" if value < (low + 2) / 3 else "black",
+        )
     names = [f"$X_{k}$" for k in range(len(values))]
     axis.set_xticks(range(len(values)), names, fontsize=9)
     axis.set_yticks(range(len(values)), names, fontsize=9)
@@ -310,7 +470,9 @@ def _successive(axis, curves: dict):
     for name, values in curves.items():
         colour, style = styles.get(name.split()[0], ("student", "D-"))
         axis.plot(range(1, len(values) + 1), values, style, color=COLOURS[colour], label=name)
-    axis.set_xticks(range(1, len(values) + 1), [f"$X_{k - 1}, X_{k}$" for k in range(1, len(values) + 1)])
+    axis.set_xticks(
+        range(1, len(values) + 1), [f"$X_{k - 1}, X_{k}$" for k in range(1, len(values) + 1)]
+    )
     axis.set(ylabel="cosine, mean over tokens", ylim=(None, 1.01))
     axis.legend(fontsize=9, loc="lower left")
 
@@ -330,9 +492,14 @@ def steps_to_rest(steps: dict):
     figure, axis = _axes()
     colours = [COLOURS[name] for name in ("random", "extra", "teacher")]
     for (name, values), colour in zip(steps.items(), colours):
-        axis.semilogy(range(1, len(values) + 1), values, "o-", markersize=4, color=colour, label=name)
-    axis.set(xlabel="iteration k", ylabel="step / length of the states",
-             title="How far each visit moves the states")
+        axis.semilogy(
+            range(1, len(values) + 1), values, "o-", markersize=4, color=colour, label=name
+        )
+    axis.set(
+        xlabel="iteration k",
+        ylabel="step / length of the states",
+        title="How far each visit moves the states",
+    )
     axis.legend(fontsize=9)
     return figure
 
@@ -341,18 +508,41 @@ def parameters_against_rank(vocabulary: int, hidden: int, ranks):
     """V r + r d against the rank r, the full table V d, and where the two meet; `ranks` are marked."""
     figure, axis = _axes()
     line, full = np.arange(1, hidden + 1), vocabulary * hidden
-    axis.plot(line, line * (vocabulary + hidden) / 1e6, color=COLOURS["student"], label="factorised, Vr + rd")
+    axis.plot(
+        line,
+        line * (vocabulary + hidden) / 1e6,
+        color=COLOURS["student"],
+        label="factorised, Vr + rd",
+    )
     axis.axhline(full / 1e6, color=COLOURS["teacher"], linestyle="--", label="one table, Vd")
     meet = full / (vocabulary + hidden)
     axis.axvline(meet, color=COLOURS["random"], linewidth=1)
-    axis.text(meet - 8, 0.4, f"break-even, r = {meet:.1f}", rotation=90, ha="right", va="bottom", fontsize=9)
+    axis.text(
+        meet - 8,
+        0.4,
+        f"break-even, r = {meet:.1f}",
+        rotation=90,
+        ha="right",
+        va="bottom",
+        fontsize=9,
+    )
     for rank in ranks:
         count = rank * (vocabulary if rank == hidden else vocabulary + hidden) / 1e6
         axis.plot(rank, count, "o", color=COLOURS["extra"], markersize=9)
-        axis.annotate(f"r = {rank}: {count:.1f} M", (rank, count), (10, -13) if rank < hidden else (0, 9),
-                      textcoords="offset points", ha="left" if rank < hidden else "right")
-    axis.set(xlabel="rank r", ylabel="parameters (millions)", title="What a word table costs",
-             xlim=(0, hidden * 1.03), ylim=(0, full * 1.2 / 1e6))
+        axis.annotate(
+            f"r = {rank}: {count:.1f} M",
+            (rank, count),
+            (10, -13) if rank < hidden else (0, 9),
+            textcoords="offset points",
+            ha="left" if rank < hidden else "right",
+        )
+    axis.set(
+        xlabel="rank r",
+        ylabel="parameters (millions)",
+        title="What a word table costs",
+        xlim=(0, hidden * 1.03),
+        ylim=(0, full * 1.2 / 1e6),
+    )
     axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0, 0.84))
     return figure
 
@@ -375,19 +565,36 @@ def rank_view(singular_values, rank: int, word: str, neighbours: list, full: lis
     values = np.asarray(singular_values)
     places = np.arange(1, len(values) + 1)
     energy = (values[:rank] ** 2).sum() / (values**2).sum()
-    left.fill_between(places[:rank], values[:rank], color=COLOURS["student"], alpha=0.75, linewidth=0)
+    left.fill_between(
+        places[:rank], values[:rank], color=COLOURS["student"], alpha=0.75, linewidth=0
+    )
     left.plot(places, values, color="black", linewidth=1)
     left.axvline(rank, color=COLOURS["student"])
-    left.set(xlabel="direction, strongest first", ylabel="singular value",
-             title=f"rank {rank}: {energy:.0%} of the squares", xlim=(0, len(values) + 1), ylim=(0, None))
+    left.set(
+        xlabel="direction, strongest first",
+        ylabel="singular value",
+        title=f"rank {rank}: {energy:.0%} of the squares",
+        xlim=(0, len(values) + 1),
+        ylim=(0, None),
+    )
     known_words = sum(name in full for name, _ in neighbours)
     for place, (name, cosine) in enumerate(neighbours):
         known = name in full
         right.barh(place, cosine, color=COLOURS["extra" if known else "random"], height=0.75)
-        right.text(0.02, place, name, va="center", color="white" if known else "black",
-                   fontweight="bold" if known else "normal")
-    right.set(xlabel="cosine at this rank", xlim=(0, 1), yticks=[],
-              title=f"nearest to “{word}”: {known_words} of {len(neighbours)} kept")
+        right.text(
+            0.02,
+            place,
+            name,
+            va="center",
+            color="white" if known else "black",
+            fontweight="bold" if known else "normal",
+        )
+    right.set(
+        xlabel="cosine at this rank",
+        xlim=(0, 1),
+        yticks=[],
+        title=f"nearest to “{word}”: {known_words} of {len(neighbours)} kept",
+    )
     right.invert_yaxis()
     right.grid(axis="y", visible=False)
     return figure
@@ -395,10 +602,15 @@ def rank_view(singular_values, rank: int, word: str, neighbours: list, full: lis
 
 # -- notebook 05
 
+
 def _map(axis, weights, tokens, title, **options):
     """One attention map: a row for each query, a column for each key."""
-    image = axis.imshow(weights, **{"cmap": "Blues", "vmin": 0, "vmax": 1, "aspect": "auto", **options})
-    axis.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    image = axis.imshow(
+        weights, **{"cmap": "Blues", "vmin": 0, "vmax": 1, "aspect": "auto", **options}
+    )
+    axis.set_xticks(
+        range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor", fontsize=8
+    )
     axis.set_yticks(range(len(tokens)), tokens, fontsize=8)
     axis.grid(visible=False)
     axis.set_title(title, fontsize=11)
@@ -414,7 +626,9 @@ def temperature_view(words, probabilities, temperature, temperatures, norms):
     """
     figure, (left, right) = _axes(2, width=9, height=3.6)
     left.barh(words, probabilities, color=COLOURS["teacher"], height=0.65)
-    left.set(xlabel="probability", xlim=(0, 0.6), title=f"What the teacher says at τ = {temperature:g}")
+    left.set(
+        xlabel="probability", xlim=(0, 0.6), title=f"What the teacher says at τ = {temperature:g}"
+    )
     left.invert_yaxis()
     left.grid(axis="y", visible=False)
     for (label, values), colour in zip(norms.items(), (COLOURS["random"], COLOURS["student"])):
@@ -422,8 +636,12 @@ def temperature_view(words, probabilities, temperature, temperatures, norms):
     right.axvline(temperature, color="black", lw=1, ls=":")
     right.set_xscale("log", base=2)
     right.set_xticks(temperatures, [f"{one:g}" for one in temperatures])
-    right.set(xlabel="temperature τ", ylabel="norm of the gradient", yscale="log",
-              title="How hard the loss pulls")
+    right.set(
+        xlabel="temperature τ",
+        ylabel="norm of the gradient",
+        yscale="log",
+        title="How hard the loss pulls",
+    )
     right.legend(fontsize=9)
     return figure
 
@@ -438,11 +656,26 @@ def layer_heat(panels: dict, chosen):
         axis.imshow(table, cmap="viridis_r", aspect="auto")
         dark = (table.min() + table.max()) / 2
         for (row, column), value in np.ndenumerate(table):
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=10,
-                      color="white" if value > dark else "black")
+            axis.text(
+                column,
+                row,
+                f"{value:.2f}",
+                ha="center",
+                va="center",
+                fontsize=10,
+                color="white" if value > dark else "black",
+            )
         for row, layer in enumerate(chosen):
-            axis.add_patch(plt.Rectangle((layer - 1.48, row - 0.48), 0.96, 0.96, fill=False, lw=3.5,
-                                         ec=COLOURS["student"]))
+            axis.add_patch(
+                plt.Rectangle(
+                    (layer - 1.48, row - 0.48),
+                    0.96,
+                    0.96,
+                    fill=False,
+                    lw=3.5,
+                    ec=COLOURS["student"],
+                )
+            )
         total = sum(table[row, layer - 1] for row, layer in enumerate(chosen))
         axis.set_xticks(range(table.shape[1]), range(1, table.shape[1] + 1))
         axis.set_yticks(range(table.shape[0]), range(1, table.shape[0] + 1))
@@ -461,8 +694,12 @@ def what_losses_see(alphas, curves: dict, alpha, weights, tokens):
         left.plot(alphas, values, style, color=colour, lw=2.2, label=label)
         left.plot([alpha], np.interp([alpha], alphas, values), "o", color=colour, ms=8)
     left.axvline(alpha, color="black", lw=1, ls=":")
-    left.set(xlabel="alpha: 0 is the teacher itself, 1 is noise", ylabel="loss, as a share of its value at 1",
-             title="What each loss sees", ylim=(-0.04, 1.06))
+    left.set(
+        xlabel="alpha: 0 is the teacher itself, 1 is noise",
+        ylabel="loss, as a share of its value at 1",
+        title="What each loss sees",
+        ylim=(-0.04, 1.06),
+    )
     left.legend(fontsize=8.5, loc="upper left", frameon=True, framealpha=1, edgecolor="none")
     _map(right, weights, tokens, f"attention map at alpha = {alpha:g}", vmax=0.5)
     return figure
@@ -478,7 +715,9 @@ def term_shares(shares: dict):
         axis.barh(list(shares), widths, left=left, color=colour, label=label, height=0.62)
         for place, (start, width) in enumerate(zip(left, widths)):
             if width > 0.035:
-                axis.text(start + width / 2, place, f"{width:.0%}", ha="center", va="center", fontsize=9)
+                axis.text(
+                    start + width / 2, place, f"{width:.0%}", ha="center", va="center", fontsize=9
+                )
         left += widths
     axis.set(xlim=(0, 1), title="Who is heard: shares of equation 11's weighted terms")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -505,9 +744,13 @@ def dropout_zeros(teacher, student, loss, tokens):
 
 # -- notebook 06
 
-MASKING = {"kept": ("as it was", "#FFFFFF"), "special": ("special, never asked", "#D9D9D9"),
-           "mask": ("[MASK]", COLOURS["student"]), "random": ("a random word piece", COLOURS["violet"]),
-           "unchanged": ("asked, yet unchanged", COLOURS["extra"])}
+MASKING = {
+    "kept": ("as it was", "#FFFFFF"),
+    "special": ("special, never asked", "#D9D9D9"),
+    "mask": ("[MASK]", COLOURS["student"]),
+    "random": ("a random word piece", COLOURS["violet"]),
+    "unchanged": ("asked, yet unchanged", COLOURS["extra"]),
+}
 
 
 def window_ruler(length: int, body: int, starts, drawn):
@@ -523,14 +766,20 @@ def window_ruler(length: int, body: int, starts, drawn):
         for start in chosen:
             edges[start] += 1
             edges[start + body] -= 1
-        top.step(np.arange(length), edges.cumsum()[:-1], color=COLOURS[name], label=label, where="post")
+        top.step(
+            np.arange(length), edges.cumsum()[:-1], color=COLOURS[name], label=label, where="post"
+        )
     top.set(ylabel="times seen", yticks=range(4), ylim=(0, 3.2), title="The windows of one article")
     top.legend(fontsize=9, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.45))
     for row, start in enumerate(starts):
         colour = COLOURS["teacher"] if start in drawn else "#CCCCCC"
         axis.barh(row, body, left=start, height=0.8, color=colour)
     axis.axvline(length, color="black", lw=1.2)
-    axis.set(xlabel="word pieces of the article (line: its end)", ylabel="window", xlim=(0, length * 1.01))
+    axis.set(
+        xlabel="word pieces of the article (line: its end)",
+        ylabel="window",
+        xlim=(0, length * 1.01),
+    )
     axis.invert_yaxis()
     return figure
 
@@ -546,14 +795,25 @@ def token_strip(tokens: list[str], kinds: list[str], width=104):
     figure, axis = _axes(width=9.6, height=0.75 + 0.31 * len(lines))
     for row, line in enumerate(lines):
         for column, token, kind in line:
-            axis.text(column, row, token, family="monospace", fontsize=9.5, va="center",
-                      color="white" if kind in ("mask", "random", "unchanged") else "black",
-                      bbox={"boxstyle": "round,pad=0.2", "fc": MASKING[kind][1], "ec": "none"})
+            axis.text(
+                column,
+                row,
+                token,
+                family="monospace",
+                fontsize=9.5,
+                va="center",
+                color="white" if kind in ("mask", "random", "unchanged") else "black",
+                bbox={"boxstyle": "round,pad=0.2", "fc": MASKING[kind][1], "ec": "none"},
+            )
     axis.set(xlim=(-1, width + 2), ylim=(len(lines) - 0.3, -0.8))
     axis.axis("off")
-    handles = [plt.Rectangle((0, 0), 1, 1, fc=colour, ec="#999999", label=label)
-               for label, colour in MASKING.values()]
-    axis.legend(handles=handles, ncols=len(handles), fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
+    handles = [
+        plt.Rectangle((0, 0), 1, 1, fc=colour, ec="#999999", label=label)
+        for label, colour in MASKING.values()
+    ]
+    axis.legend(
+        handles=handles, ncols=len(handles), fontsize=9, loc="lower left", bbox_to_anchor=(0, 1)
+    )
     return figure
 
 
@@ -562,10 +822,16 @@ def mask_raster(chosen, seen: dict):
     asked at least once: {label: share after 1, 2, .. epochs}."""
     figure, (left, right) = _axes(2, width=9.2, height=3.6, width_ratios=(1.5, 1))
     left.imshow(chosen, cmap="Oranges", vmax=1.3, aspect="auto", interpolation="nearest")
-    left.set(xlabel="token of the window", ylabel="epoch", title="The masks of one window",
-             yticks=range(0, len(chosen), 5))
+    left.set(
+        xlabel="token of the window",
+        ylabel="epoch",
+        title="The masks of one window",
+        yticks=range(0, len(chosen), 5),
+    )
     left.grid(visible=False)
-    for (label, shares), colour in zip(seen.items(), (COLOURS["student"], "black", COLOURS["random"])):
+    for (label, shares), colour in zip(
+        seen.items(), (COLOURS["student"], "black", COLOURS["random"])
+    ):
         style = ":" if colour == "black" else "-"
         right.plot(range(1, len(shares) + 1), shares, style, color=colour, label=label)
     right.set(xlabel="epochs", ylim=(0, 1), title="Asked at least once")
@@ -577,35 +843,56 @@ def mask_raster(chosen, seen: dict):
 def batch_prints(runs: dict, killed: int):
     """Batches as squares coloured by content: {way of masking: {run: [a number for each batch]}}; a line where
     the run was killed. A cross marks a batch that differs from the same batch of the group's first run."""
-    rows = [(f"{way}: {run}", prints, next(iter(group.values())))
-            for way, group in runs.items() for run, prints in group.items()]
+    rows = [
+        (f"{way}: {run}", prints, next(iter(group.values())))
+        for way, group in runs.items()
+        for run, prints in group.items()
+    ]
     figure, axis = _axes(width=9, height=1.1 + 0.5 * len(rows))
     for row, (_, prints, wanted) in enumerate(rows):
         for column, value in enumerate(prints):
             colour = plt.cm.turbo(value % 1009 / 1009)
             axis.add_patch(plt.Rectangle((column, row - 0.4), 0.94, 0.8, fc=colour))
             if value != wanted[column]:
-                axis.text(column + 0.47, row, "×", ha="center", va="center", fontsize=17, fontweight="bold")
+                axis.text(
+                    column + 0.47,
+                    row,
+                    "×",
+                    ha="center",
+                    va="center",
+                    fontsize=17,
+                    fontweight="bold",
+                )
     batches = len(rows[0][1])
     axis.axvline(killed - 0.03, color="black", lw=2)
     axis.set_xticks(np.arange(batches) + 0.47, range(1, batches + 1))
     axis.set_yticks(range(len(rows)), [label for label, *_ in rows])
-    axis.set(xlim=(-0.1, batches), ylim=(len(rows) - 0.4, -0.6),
-             xlabel="batch (line: the run was killed here)",
-             title="Does a resumed run see what it would have seen?")
+    axis.set(
+        xlim=(-0.1, batches),
+        ylim=(len(rows) - 0.4, -0.6),
+        xlabel="batch (line: the run was killed here)",
+        title="Does a resumed run see what it would have seen?",
+    )
     axis.grid(visible=False)
     return figure
 
 
 # -- notebook 13
 
-MODELS = {"BERT-base": COLOURS["teacher"], "DistilBERT": "black", "MobileBERT": COLOURS["sky"],
-          "ALBERT-base": COLOURS["start"], "MiniALBERT": COLOURS["student"]}
+MODELS = {
+    "BERT-base": COLOURS["teacher"],
+    "DistilBERT": "black",
+    "MobileBERT": COLOURS["sky"],
+    "ALBERT-base": COLOURS["start"],
+    "MiniALBERT": COLOURS["student"],
+}
 
 
 def _of_model(name):
     """A model's colour, and whether it has adapters."""
-    return next(colour for start, colour in MODELS.items() if name.startswith(start)), "adapters" in name
+    return next(
+        colour for start, colour in MODELS.items() if name.startswith(start)
+    ), "adapters" in name
 
 
 def size_against_latency(models: dict):
@@ -615,18 +902,38 @@ def size_against_latency(models: dict):
     for name, (millions, ratio, least, most) in models.items():
         colour, adapters = _of_model(name)
         filled = adapters or not name.startswith("MiniALBERT")
-        axis.errorbar(millions, ratio, yerr=[[ratio - least], [most - ratio]], fmt="o", ms=9, color=colour,
-                      mfc=colour if filled else "white", mew=1.8, capsize=3, zorder=3)
+        axis.errorbar(
+            millions,
+            ratio,
+            yerr=[[ratio - least], [most - ratio]],
+            fmt="o",
+            ms=9,
+            color=colour,
+            mfc=colour if filled else "white",
+            mew=1.8,
+            capsize=3,
+            zorder=3,
+        )
         if not name.startswith("MiniALBERT"):
             axis.annotate(name, (millions, ratio), (0, 12), textcoords="offset points", ha="center")
         elif adapters:
             rank = name.removeprefix("MiniALBERT ").partition(" ")[0]
-            axis.annotate(f"rank {rank}", (millions, 1), (-4, -22), textcoords="offset points", ha="center")
-    for label, face in (("MiniALBERT, no adapters", "white"), ("MiniALBERT, adapters", COLOURS["student"])):
+            axis.annotate(
+                f"rank {rank}", (millions, 1), (-4, -22), textcoords="offset points", ha="center"
+            )
+    for label, face in (
+        ("MiniALBERT, no adapters", "white"),
+        ("MiniALBERT, adapters", COLOURS["student"]),
+    ):
         axis.plot([], [], "o", ms=9, mew=1.8, color=COLOURS["student"], mfc=face, label=label)
-    axis.set(xscale="log", xlim=(8, 150), ylim=(0, 1.25 * max(most for *_, most in models.values())),
-             xlabel="parameters (millions, logarithmic)", ylabel="time of a forward pass,\nDistilBERT = 1",
-             title="Smaller is not faster")
+    axis.set(
+        xscale="log",
+        xlim=(8, 150),
+        ylim=(0, 1.25 * max(most for *_, most in models.values())),
+        xlabel="parameters (millions, logarithmic)",
+        ylabel="time of a forward pass,\nDistilBERT = 1",
+        title="Smaller is not faster",
+    )
     axis.set_xticks([10, 20, 30, 50, 70, 110], labels=["10", "20", "30", "50", "70", "110"])
     axis.minorticks_off()
     axis.legend(loc="upper left", bbox_to_anchor=(0.22, 1), fontsize=9)
@@ -647,7 +954,9 @@ def ratio_lines(panels: dict):
         axis.set_xticks(tokens, [f"{length:.0f}" for length in tokens])
         axis.set(xlabel="tokens in a sentence", title=title)
     axes[0][0].set(ylabel="time, DistilBERT = 1", ylim=(0, None))
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
+    )
     return figure
 
 
@@ -659,7 +968,9 @@ def scaling(panels: dict):
         axis.plot(values, predicted, "--", color=COLOURS["random"], label="by the operation count")
         axis.plot(values, measured, "o", color=COLOURS["student"], label="measured")
         axis.set(xlabel=label, ylabel="ms", title=title, xlim=(0, None), ylim=(0, None))
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9
+    )
     return figure
 
 
@@ -667,14 +978,19 @@ def stacked_bars(rows: dict, unit: str, title: str, shares=False):
     """{row: {part: number}}; colours follow the parts' order. Shares are written in, in percent."""
     figure, axis = _axes(width=8.6, height=1.5 + 0.42 * len(rows))
     names = list(dict.fromkeys(part for parts in rows.values() for part in parts))
-    palette = [COLOURS[name] for name in ("sky", "teacher", "extra", "student", "start", "violet", "random")]
+    palette = [
+        COLOURS[name]
+        for name in ("sky", "teacher", "extra", "student", "start", "violet", "random")
+    ]
     left = np.zeros(len(rows))
     for name, colour in zip(names, palette):
         widths = np.array([parts.get(name, 0) for parts in rows.values()])
         axis.barh(list(rows), widths, left=left, color=colour, label=name, height=0.66)
         for place, (start, width) in enumerate(zip(left, widths)):
             if shares and width > 0.035:
-                axis.text(start + width / 2, place, f"{width:.0%}", ha="center", va="center", fontsize=9)
+                axis.text(
+                    start + width / 2, place, f"{width:.0%}", ha="center", va="center", fontsize=9
+                )
         left += widths
     axis.set(xlabel=unit, title=title, xlim=(0, 1 if shares else None))
     if shares:
@@ -690,7 +1006,9 @@ def stacked_bars(rows: dict, unit: str, title: str, shares=False):
 TAGS = {"O": "#FFFFFF", "B": COLOURS["start"], "I": "#F7D48A", None: "#E4E4E4"}
 
 
-def piece_labels(words: list[str], tags: list[str], pieces: list[str], word_ids: list, labels: list):
+def piece_labels(
+    words: list[str], tags: list[str], pieces: list[str], word_ids: list, labels: list
+):
     """A sentence in three rows: its words with their tags, the pieces they are cut into, the labels of those.
 
     word_ids: of each piece, None for a special token; labels: a tag each, None where nothing is predicted.
@@ -700,8 +1018,20 @@ def piece_labels(words: list[str], tags: list[str], pieces: list[str], word_ids:
     figure, axis = _axes(width=9.6, height=2.6)
 
     def box(left, right, row, text, colour):
-        axis.add_patch(plt.Rectangle((left + 0.2, row - 0.4), right - left - 0.4, 0.8, fc=colour, ec="#999999", lw=0.7))
-        axis.text((left + right) / 2, row, text, ha="center", va="center", fontsize=9.5, family="monospace")
+        axis.add_patch(
+            plt.Rectangle(
+                (left + 0.2, row - 0.4), right - left - 0.4, 0.8, fc=colour, ec="#999999", lw=0.7
+            )
+        )
+        axis.text(
+            (left + right) / 2,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9.5,
+            family="monospace",
+        )
 
     for place, (piece, label) in enumerate(zip(pieces, labels)):
         left, right = ends[place] - widths[place], ends[place]
@@ -731,8 +1061,15 @@ def tagged_sentence(readings: dict, width=90):
                 row, column, inside = row + 1, 0, False
             if tag[0] != "O":  # what belongs together touches
                 start = column - (1 if inside and tag[0] == "I" else 0)
-                axis.add_patch(plt.Rectangle((start - 0.3, row - 0.38), column + len(word) - start + 0.3, 0.76,
-                                             fc="#F2BE57", lw=0))
+                axis.add_patch(
+                    plt.Rectangle(
+                        (start - 0.3, row - 0.38),
+                        column + len(word) - start + 0.3,
+                        0.76,
+                        fc="#F2BE57",
+                        lw=0,
+                    )
+                )
             axis.text(column, row, word, family="monospace", fontsize=10, va="center")
             column, inside = column + len(word) + 1, tag[0] != "O"
         row += 1.5
@@ -748,15 +1085,19 @@ def tagged_sentence(readings: dict, width=90):
 def two_protocols(scores: dict):
     """Entity F1 in percent, counted over words and over word pieces: {system: (words, pieces)}, a mean each."""
     figure, axis = _axes(width=8.2, height=1.3 + 0.52 * len(scores))
-    for side, label, colour in ((0, "words: the standard", COLOURS["teacher"]),
-                                (1, "word pieces: as published", COLOURS["sky"])):
+    for side, label, colour in (
+        (0, "words: the standard", COLOURS["teacher"]),
+        (1, "word pieces: as published", COLOURS["sky"]),
+    ):
         values = [pair[side] for pair in scores.values()]
         places = np.arange(len(scores)) + (side - 0.5) * 0.38
         axis.barh(places, values, 0.36, color=colour, label=label)
         for place, value in zip(places, values):
             axis.text(value, place, f" {value:.1f}", va="center", fontsize=9.5)
     axis.set_yticks(range(len(scores)), list(scores))
-    axis.set(xlabel="entity F1 (percent)", xlim=(0, 108), title="The same predictions, counted twice")
+    axis.set(
+        xlabel="entity F1 (percent)", xlim=(0, 108), title="The same predictions, counted twice"
+    )
     axis.grid(axis="y", visible=False)
     axis.invert_yaxis()
     figure.legend(ncols=2, loc="outside lower center", fontsize=9)
@@ -765,8 +1106,13 @@ def two_protocols(scores: dict):
 
 # -- notebook 12
 
-VARIANTS = {"both": COLOURS["sky"], "hidden": COLOURS["student"], "attention": COLOURS["extra"],
-            "none": COLOURS["random"], "start": COLOURS["start"]}
+VARIANTS = {
+    "both": COLOURS["sky"],
+    "hidden": COLOURS["student"],
+    "attention": COLOURS["extra"],
+    "none": COLOURS["random"],
+    "start": COLOURS["start"],
+}
 
 
 def alignment_plane(points: dict):
@@ -779,10 +1125,24 @@ def alignment_plane(points: dict):
     for (variant, reduction), seeds in points.items():
         x, y = np.array(seeds, float).T
         colour, hollow = VARIANTS.get(variant, COLOURS["violet"]), reduction == "row"
-        axis.plot(x, y, "o", ms=10, color=colour, mfc="white" if hollow else colour, mew=2, alpha=0.85,
-                  label=variant + f", {reduction}" * bool(reduction))
-    axis.set(xlabel="hidden states, 1 - cosine (lower is closer)", xlim=(0, None), ylim=(0, None),
-             ylabel="attention, KL of a row (nats)", title="What each loss pulls towards the teacher")
+        axis.plot(
+            x,
+            y,
+            "o",
+            ms=10,
+            color=colour,
+            mfc="white" if hollow else colour,
+            mew=2,
+            alpha=0.85,
+            label=variant + f", {reduction}" * bool(reduction),
+        )
+    axis.set(
+        xlabel="hidden states, 1 - cosine (lower is closer)",
+        xlim=(0, None),
+        ylim=(0, None),
+        ylabel="attention, KL of a row (nats)",
+        title="What each loss pulls towards the teacher",
+    )
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure
 
@@ -793,7 +1153,9 @@ def effects(panels: dict, title: str):
     Rows are those of the first panel; where another has none, its place stays empty.
     """
     rows = list(next(iter(panels.values()))[1])
-    figure, axes = _axes(len(panels), width=9, height=1.5 + 0.42 * len(rows), squeeze=False, sharey=True)
+    figure, axes = _axes(
+        len(panels), width=9, height=1.5 + 0.42 * len(rows), squeeze=False, sharey=True
+    )
     for axis, (panel, (unit, values)) in zip(axes[0], panels.items()):
         colour = COLOURS["teacher" if "Paper" in panel else "student"]
         axis.axvline(0, color="black", lw=1)
@@ -810,15 +1172,21 @@ def effects(panels: dict, title: str):
 
 # -- notebook 09
 
+
 def _kind(system):
     """What a system's colour follows from: its name."""
-    return next((kind for kind in ("teacher", "random", "start", "long") if kind in system.lower()), "student")
+    return next(
+        (kind for kind in ("teacher", "random", "start", "long") if kind in system.lower()),
+        "student",
+    )
 
 
 def scores_side_by_side(panels: dict):
     """A bar a system, a dot a seed where there are several: {title: (unit, {system: [a score a seed]})}."""
     systems = list(next(iter(panels.values()))[1])
-    figure, axes = _axes(len(panels), width=9, height=1.1 + 0.48 * len(systems), squeeze=False, sharey=True)
+    figure, axes = _axes(
+        len(panels), width=9, height=1.1 + 0.48 * len(systems), squeeze=False, sharey=True
+    )
     for axis, (title, (unit, scores)) in zip(axes[0], panels.items()):
         for system, seeds in scores.items():
             mean = float(np.mean(seeds))
@@ -839,7 +1207,9 @@ def tuning_curves(losses: dict, unit: str, idle: tuple[str, float] | None = None
     figure, axis = _axes(width=8.2, height=3.5)
     for system, (epochs, points) in losses.items():
         steps, values = np.array(points, float).T
-        axis.plot(epochs * steps / steps[-1], values, "-", color=COLOURS[_kind(system)], label=system)
+        axis.plot(
+            epochs * steps / steps[-1], values, "-", color=COLOURS[_kind(system)], label=system
+        )
     if idle:
         axis.axhline(idle[1], color="black", ls=":", lw=1.2, label=idle[0])
     axis.set(xlabel="passes over the training set", ylabel=unit, ylim=(0, None), title="Learning")
@@ -849,33 +1219,72 @@ def tuning_curves(losses: dict, unit: str, idle: tuple[str, float] | None = None
 
 
 def _paper_points(axis, points):
-    marks = {"MiniALBERT": ("student", "D"), "ALBERT": ("start", "s"), "BERT-base": ("teacher", "o")}
+    marks = {
+        "MiniALBERT": ("student", "D"),
+        "ALBERT": ("start", "s"),
+        "BERT-base": ("teacher", "o"),
+    }
     for name, (millions, score) in points.items():
-        colour, mark = next((found for start, found in marks.items() if name.startswith(start)), ("random", "o"))
+        colour, mark = next(
+            (found for start, found in marks.items() if name.startswith(start)), ("random", "o")
+        )
         axis.plot(millions, score, mark, ms=7, color=COLOURS[colour], mec="white", mew=0.5)
 
 
-def score_against_parameters(averages: dict, column: str = "", paper: dict | None = None, ours: dict | None = None):
+def score_against_parameters(
+    averages: dict, column: str = "", paper: dict | None = None, ours: dict | None = None
+):
     """Score against size, {model: (millions, percent)}: left the paper's averages; right, where a column is named,
     that task's, the paper's (faint) and our systems'."""
     figure, axes = _axes(1 + bool(column), width=9.2, height=4, squeeze=False)
     _paper_points(axes[0][0], averages)
     for name, (millions, score) in averages.items():
         if not name.startswith("MiniALBERT"):
-            axes[0][0].annotate(name, (millions, score), (0, -13), textcoords="offset points", ha="center", fontsize=8.5)
-    best = max((point for name, point in averages.items() if name.startswith("MiniALBERT")), key=lambda point: point[1])
-    axes[0][0].annotate("MiniALBERT", best, (8, 6), textcoords="offset points", fontsize=8.5, color=COLOURS["student"])
-    axes[0][0].set(title="The paper: average of nine columns", ylabel="percent",
-                   ylim=(min(score for _, score in averages.values()) - 1.2, None))
+            axes[0][0].annotate(
+                name,
+                (millions, score),
+                (0, -13),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8.5,
+            )
+    best = max(
+        (point for name, point in averages.items() if name.startswith("MiniALBERT")),
+        key=lambda point: point[1],
+    )
+    axes[0][0].annotate(
+        "MiniALBERT",
+        best,
+        (8, 6),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=COLOURS["student"],
+    )
+    axes[0][0].set(
+        title="The paper: average of nine columns",
+        ylabel="percent",
+        ylim=(min(score for _, score in averages.values()) - 1.2, None),
+    )
     if column:
         axis = axes[0][1]
         for millions, score in (paper or {}).values():
             axis.plot(millions, score, "o", ms=5, color="#bbbbbb")
         axis.plot([], [], "o", ms=5, color="#bbbbbb", label="the paper's models")
         for system, (millions, score) in (ours or {}).items():
-            axis.plot(millions, score, "*", ms=15, color=COLOURS[_kind(system)], mec="black", mew=0.5,
-                      label=f"{system}, here")
-        axis.set(title=f"The column {column}", ylim=(min([0, *(score for _, score in (ours or {}).values())]) - 3, 100))
+            axis.plot(
+                millions,
+                score,
+                "*",
+                ms=15,
+                color=COLOURS[_kind(system)],
+                mec="black",
+                mew=0.5,
+                label=f"{system}, here",
+            )
+        axis.set(
+            title=f"The column {column}",
+            ylim=(min([0, *(score for _, score in (ours or {}).values())]) - 3, 100),
+        )
         axis.legend(fontsize=8.5, loc="lower right")
     for axis in axes[0]:
         axis.set(xscale="log", xlabel="parameters (millions, logarithmic)", xlim=(4, 160))
@@ -886,6 +1295,7 @@ def score_against_parameters(averages: dict, column: str = "", paper: dict | Non
 
 # -- notebook 11
 
+
 def body_and_files(body: int, files: dict, whole: int):
     """One body and its tasks' files as squares, areas to scale; dashed, what a whole model a task would take.
 
@@ -894,22 +1304,56 @@ def body_and_files(body: int, files: dict, whole: int):
     side, places = body**0.5, list(files.items())
     figure, axis = _axes(width=9, height=4.2)
     axis.add_patch(plt.Rectangle((0, 0), side, side, fc=COLOURS["teacher"], alpha=0.85, lw=0))
-    axis.text(side / 2, side / 2, f"one body\n{body / 1e6:.1f} MB", color="white", ha="center", va="center",
-              fontsize=14, weight="bold")
-    for number, ((task, size), colour) in enumerate(zip(places, ("student", "extra", "start", "violet"))):
+    axis.text(
+        side / 2,
+        side / 2,
+        f"one body\n{body / 1e6:.1f} MB",
+        color="white",
+        ha="center",
+        va="center",
+        fontsize=14,
+        weight="bold",
+    )
+    for number, ((task, size), colour) in enumerate(
+        zip(places, ("student", "extra", "start", "violet"))
+    ):
         low, edge = side * (1 - (number + 0.5) / len(places)), size**0.5
-        axis.add_patch(plt.Rectangle((1.12 * side, low - edge / 2), edge, edge, fc=COLOURS[colour], lw=0))
-        axis.text(1.12 * side + 1.3 * edge, low, f"{task}\n{size / 1e6:.2f} MB", va="center", fontsize=11)
+        axis.add_patch(
+            plt.Rectangle((1.12 * side, low - edge / 2), edge, edge, fc=COLOURS[colour], lw=0)
+        )
+        axis.text(
+            1.12 * side + 1.3 * edge, low, f"{task}\n{size / 1e6:.2f} MB", va="center", fontsize=11
+        )
     left, edge = 2.05 * side, whole**0.5
     for number in reversed(range(len(places))):
         shift = number * 0.12 * side
-        axis.add_patch(plt.Rectangle((left + shift, -shift * 0.5), edge, edge, fc="white", ec=COLOURS["random"], lw=1.5,
-                                     ls="--"))
-    axis.text(left + edge / 2, edge / 2, f"fully tuned:\n{len(places)} models\n{whole / 1e6:.1f} MB each",
-              ha="center", va="center", color="#666666", fontsize=12)
+        axis.add_patch(
+            plt.Rectangle(
+                (left + shift, -shift * 0.5),
+                edge,
+                edge,
+                fc="white",
+                ec=COLOURS["random"],
+                lw=1.5,
+                ls="--",
+            )
+        )
+    axis.text(
+        left + edge / 2,
+        edge / 2,
+        f"fully tuned:\n{len(places)} models\n{whole / 1e6:.1f} MB each",
+        ha="center",
+        va="center",
+        color="#666666",
+        fontsize=12,
+    )
     together = (body + sum(files.values())) / 1e6
-    axis.set(xlim=(-0.02 * side, left + 1.3 * edge), ylim=(-0.16 * side, 1.05 * edge), aspect="equal",
-             title=f"{len(places)} tasks: {together:.1f} MB for one body, {len(places) * whole / 1e6:.1f} MB otherwise")
+    axis.set(
+        xlim=(-0.02 * side, left + 1.3 * edge),
+        ylim=(-0.16 * side, 1.05 * edge),
+        aspect="equal",
+        title=f"{len(places)} tasks: {together:.1f} MB for one body, {len(places) * whole / 1e6:.1f} MB otherwise",
+    )
     axis.axis("off")
     return figure
 
@@ -919,17 +1363,36 @@ def tuning_scores(rows: dict, unit: str, title: str, within: float):
     the shade what lies at most `within` below it."""
     figure, axis = _axes(width=9, height=1.4 + 0.5 * len(rows))
     first, lowest = np.mean(next(iter(rows.values()))), min(map(min, rows.values()))
-    axis.axvspan(first - within, first, color=COLOURS["teacher"], alpha=0.12, lw=0,
-                 label=f"at most {within:g} points below full tuning")
+    axis.axvspan(
+        first - within,
+        first,
+        color=COLOURS["teacher"],
+        alpha=0.12,
+        lw=0,
+        label=f"at most {within:g} points below full tuning",
+    )
     for place, (name, scores) in enumerate(rows.items()):
-        colour = COLOURS["teacher" if name.startswith("all") else "start" if "new" in name else "student"]
+        colour = COLOURS[
+            "teacher" if name.startswith("all") else "start" if "new" in name else "student"
+        ]
         axis.plot([first, np.mean(scores)], [place, place], color=colour, lw=3, alpha=0.6)
         axis.plot(scores, [place + 0.22] * len(scores), "|", ms=8, color=colour)
         axis.plot(np.mean(scores), place, "o", ms=11, color=colour)
-        axis.text(np.mean(scores), place - 0.17, f"{np.mean(scores):.1f}", ha="center", va="bottom", fontsize=9)
+        axis.text(
+            np.mean(scores),
+            place - 0.17,
+            f"{np.mean(scores):.1f}",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+        )
     axis.set_yticks(range(len(rows)), rows)
-    axis.set(xlabel=unit, title=title, xlim=(lowest - 0.2 * (first - lowest) - 1.5, max(map(max, rows.values())) + 1),
-             ylim=(len(rows) - 0.5, -0.6))
+    axis.set(
+        xlabel=unit,
+        title=title,
+        xlim=(lowest - 0.2 * (first - lowest) - 1.5, max(map(max, rows.values())) + 1),
+        ylim=(len(rows) - 0.5, -0.6),
+    )
     axis.grid(axis="y", visible=False)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return figure
@@ -937,8 +1400,13 @@ def tuning_scores(rows: dict, unit: str, title: str, within: float):
 
 # -- notebook 14
 
-VERDICTS = {"exact": (COLOURS["teacher"], "="), "agrees here": (COLOURS["sky"], "+"),
-            "slip": (COLOURS["start"], "!"), "disagrees here": (COLOURS["student"], "×"), "needs a run": ("#DDDDDD", "")}
+VERDICTS = {
+    "exact": (COLOURS["teacher"], "="),
+    "agrees here": (COLOURS["sky"], "+"),
+    "slip": (COLOURS["start"], "!"),
+    "disagrees here": (COLOURS["student"], "×"),
+    "needs a run": ("#DDDDDD", ""),
+}
 
 
 def ledger_squares(sections: dict):
@@ -949,15 +1417,40 @@ def ledger_squares(sections: dict):
         for place, verdict in enumerate(sorted(verdicts, key=order.index)):
             colour, mark = VERDICTS[verdict]
             axis.add_patch(plt.Rectangle((place + 0.06, row - 0.44), 0.88, 0.88, fc=colour, lw=0))
-            axis.text(place + 0.5, row, mark, ha="center", va="center_baseline", weight="bold",
-                      color="white" if verdict in ("exact", "disagrees here") else "black")
-    handles = [plt.Rectangle((0, 0), 1, 1, fc=colour, label=f"{mark} {verdict}: {together.count(verdict)}".strip())
-               for verdict, (colour, mark) in VERDICTS.items()]
-    figure.legend(handles=handles, ncols=len(handles), loc="outside lower center", fontsize=9.5, handlelength=1,
-                  handleheight=1)
-    axis.set_yticks(range(len(sections)), [f"{section}  {len(verdicts)}" for section, verdicts in sections.items()])
-    axis.set(xlim=(0, max(map(len, sections.values()))), ylim=(len(sections) - 0.5, -0.5), xticks=[], aspect="equal",
-             title=f"What became of {len(together)} claims, a square each")
+            axis.text(
+                place + 0.5,
+                row,
+                mark,
+                ha="center",
+                va="center_baseline",
+                weight="bold",
+                color="white" if verdict in ("exact", "disagrees here") else "black",
+            )
+    handles = [
+        plt.Rectangle(
+            (0, 0), 1, 1, fc=colour, label=f"{mark} {verdict}: {together.count(verdict)}".strip()
+        )
+        for verdict, (colour, mark) in VERDICTS.items()
+    ]
+    figure.legend(
+        handles=handles,
+        ncols=len(handles),
+        loc="outside lower center",
+        fontsize=9.5,
+        handlelength=1,
+        handleheight=1,
+    )
+    axis.set_yticks(
+        range(len(sections)),
+        [f"{section}  {len(verdicts)}" for section, verdicts in sections.items()],
+    )
+    axis.set(
+        xlim=(0, max(map(len, sections.values()))),
+        ylim=(len(sections) - 0.5, -0.5),
+        xticks=[],
+        aspect="equal",
+        title=f"What became of {len(together)} claims, a square each",
+    )
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     axis.grid(visible=False)
@@ -971,13 +1464,23 @@ def architecture(teacher: dict, student: dict):
     """
     unit, layers, visits = teacher["block"], teacher["layers"], student["visits"]
     figure, axis = _axes(width=9, height=3.7)
-    first, top, low = teacher["embeddings"] / unit, 2.5, 0.2       # where layer 1 begins; heights of the two rows
+    first, top, low = (
+        teacher["embeddings"] / unit,
+        2.5,
+        0.2,
+    )  # where layer 1 begins; heights of the two rows
 
     def box(left, width, height, colour, **look):
-        axis.add_patch(plt.Rectangle((left, height), width, 1, **{"fc": colour, "ec": "white", "lw": 1.5, **look}))
+        axis.add_patch(
+            plt.Rectangle(
+                (left, height), width, 1, **{"fc": colour, "ec": "white", "lw": 1.5, **look}
+            )
+        )
 
     def say(x, y, text, colour, **look):
-        axis.text(x, y, text, color=colour, **{"ha": "center", "va": "center", "fontsize": 10, **look})
+        axis.text(
+            x, y, text, color=colour, **{"ha": "center", "va": "center", "fontsize": 10, **look}
+        )
 
     box(0, first, top, COLOURS["teacher"], alpha=0.75)
     say(first / 2, top + 0.5, f"word table\n{teacher['embeddings'] / 1e6:.1f} M", "white")
@@ -986,24 +1489,71 @@ def architecture(teacher: dict, student: dict):
         say(first + layer - 0.5, top + 0.5, layer, "white")
     own = student["embeddings"] / unit
     box(first + 0.2 - own, own, low, COLOURS["student"], alpha=0.75)
-    say(first - own, low + 0.5, f"word table\n{student['embeddings'] / 1e6:.1f} M", COLOURS["student"], ha="right")
+    say(
+        first - own,
+        low + 0.5,
+        f"word table\n{student['embeddings'] / 1e6:.1f} M",
+        COLOURS["student"],
+        ha="right",
+    )
     for visit in range(1, visits + 1):
         left = first + visit * layers / visits - 1
         again = {"fc": "white", "ec": COLOURS["student"], "ls": "--"} if visit > 1 else {}
         box(left, 1, low, COLOURS["student"], **again)
-        say(left + 0.5, low - 0.3, "again" if visit > 1 else f"{unit / 1e6:.1f} M", COLOURS["student"])
-        for place in (left - 0.13, left + 1 / 3):                  # before the attention, before the FFN
-            axis.add_patch(plt.Rectangle((place, low - 0.08), 0.1, 1.16, fc=COLOURS["extra"], lw=0, zorder=3))
-        axis.annotate("", (left + 0.5, top - 0.03), (left + 0.5, low + 1.1),
-                      arrowprops={"arrowstyle": "<->", "ls": ":", "color": "#777777"})
-        axis.annotate("", (left - 0.15, low + 0.5), (left - (0.75 if visit == 1 else layers / visits - 1), low + 0.5),
-                      arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0})
-    say(0, top + 1.35, f"BERT-base: {layers} layers of {unit / 1e6:.1f} M each, {teacher['total'] / 1e6:.0f} M parameters",
-        COLOURS["teacher"], ha="left", weight="bold", fontsize=12)
-    say(0, low - 0.9, f"MiniALBERT: one block, visited {visits} times, {student['total'] / 1e6:.0f} M parameters",
-        COLOURS["student"], ha="left", weight="bold", fontsize=12)
-    say(0, low - 1.35, "green: each visit's own two adapters, drawn wider than to scale", COLOURS["extra"], ha="left")
-    say(0, (top + low + 1) / 2, "distillation brings maps\nand states together", "#555555", ha="left")
+        say(
+            left + 0.5,
+            low - 0.3,
+            "again" if visit > 1 else f"{unit / 1e6:.1f} M",
+            COLOURS["student"],
+        )
+        for place in (left - 0.13, left + 1 / 3):  # before the attention, before the FFN
+            axis.add_patch(
+                plt.Rectangle((place, low - 0.08), 0.1, 1.16, fc=COLOURS["extra"], lw=0, zorder=3)
+            )
+        axis.annotate(
+            "",
+            (left + 0.5, top - 0.03),
+            (left + 0.5, low + 1.1),
+            arrowprops={"arrowstyle": "<->", "ls": ":", "color": "#777777"},
+        )
+        axis.annotate(
+            "",
+            (left - 0.15, low + 0.5),
+            (left - (0.75 if visit == 1 else layers / visits - 1), low + 0.5),
+            arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0},
+        )
+    say(
+        0,
+        top + 1.35,
+        f"BERT-base: {layers} layers of {unit / 1e6:.1f} M each, {teacher['total'] / 1e6:.0f} M parameters",
+        COLOURS["teacher"],
+        ha="left",
+        weight="bold",
+        fontsize=12,
+    )
+    say(
+        0,
+        low - 0.9,
+        f"MiniALBERT: one block, visited {visits} times, {student['total'] / 1e6:.0f} M parameters",
+        COLOURS["student"],
+        ha="left",
+        weight="bold",
+        fontsize=12,
+    )
+    say(
+        0,
+        low - 1.35,
+        "green: each visit's own two adapters, drawn wider than to scale",
+        COLOURS["extra"],
+        ha="left",
+    )
+    say(
+        0,
+        (top + low + 1) / 2,
+        "distillation brings maps\nand states together",
+        "#555555",
+        ha="left",
+    )
     axis.set(xlim=(-0.05, first + layers + 0.05), ylim=(low - 1.6, top + 1.6))
     axis.axis("off")
     return figure
