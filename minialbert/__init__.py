@@ -1,4 +1,14 @@
-"""MiniALBERT Lab: distil a BERT into one transformer block that runs K times (arXiv 2210.06425)."""
+"""MiniALBERT Lab: distil a BERT into one block that runs K times (arXiv 2210.06425)."""
+
+import transformers
+
+from .configuration import MiniAlbertConfig
+from .modeling import (
+    MiniAlbertForMaskedLM,
+    MiniAlbertForSequenceClassification,
+    MiniAlbertForTokenClassification,
+    MiniAlbertModel,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -9,23 +19,14 @@ __all__ = [
     "MiniAlbertForTokenClassification",
 ]
 
-try:  # importing the model registers it with the library's Auto classes
-    from .configuration import MiniAlbertConfig
-    from .modeling import (
-        MiniAlbertForMaskedLM,
-        MiniAlbertForSequenceClassification,
-        MiniAlbertForTokenClassification,
-        MiniAlbertModel,
-    )
-except ModuleNotFoundError as error:
-    if (error.name or "").startswith(__name__):
-        raise
-    _missing = error.name
-
-    def __getattr__(name):  # so that `lab.print_environment()` can still say what is missing
-        if name in __all__:
-            raise ImportError(
-                f"minialbert.{name} needs {_missing}, which is not installed; "
-                "run: pip install -c constraints.txt -e '.[all]'"
-            )
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The library's Auto classes know the models, and a saved model carries its code.
+transformers.AutoConfig.register(MiniAlbertConfig.model_type, MiniAlbertConfig)
+MiniAlbertConfig.register_for_auto_class()
+for _auto, _model in {
+    "AutoModel": MiniAlbertModel,
+    "AutoModelForMaskedLM": MiniAlbertForMaskedLM,
+    "AutoModelForSequenceClassification": MiniAlbertForSequenceClassification,
+    "AutoModelForTokenClassification": MiniAlbertForTokenClassification,
+}.items():
+    getattr(transformers, _auto).register(MiniAlbertConfig, _model)
+    _model.register_for_auto_class(_auto)

@@ -3,21 +3,37 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+SIZES = (
+    "vocab_size embedding_size hidden_size num_hidden_layers num_attention_heads "
+    "intermediate_size max_position_embeddings type_vocab_size"
+).split()
+
+
+# A saved model carries its code, for whoever chooses trust_remote_code=True where this package is
+# not installed; these are the classes found in it.
+AUTO_MAP = {
+    "AutoConfig": "configuration.MiniAlbertConfig",
+    "AutoModel": "modeling.MiniAlbertModel",
+    "AutoModelForMaskedLM": "modeling.MiniAlbertForMaskedLM",
+    "AutoModelForSequenceClassification": "modeling.MiniAlbertForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling.MiniAlbertForTokenClassification",
+}
+
 
 @strict
 class MiniAlbertConfig(PreTrainedConfig):
-    """Shape of a MiniALBERT student; the defaults are the paper's smallest model, 12.07 M parameters.
+    """Shape of a MiniALBERT student; by default the paper's smallest model, 12.07 M parameters.
 
     Args:
         vocab_size: V, word pieces (30,522 for bert-base-uncased).
-        embedding_size: r, the rank of the embedding table (section 3.4). r = hidden_size means no factorisation.
+        embedding_size: r, the rank of the embedding table (section 3.4); d: no factorisation.
         hidden_size: d.
-        num_hidden_layers: K, how often the one shared block runs (section 3.2). It adds adapters, not blocks.
+        num_hidden_layers: K, how often the one block runs (section 3.2).
         num_attention_heads, intermediate_size, hidden_act: the shared block, as in BERT.
-        adapter_reduction: adapters have a bottleneck of hidden_size // adapter_reduction; None: no adapters.
-        adapter_layer_norm: True, the published adapter LayerNorm(up(GELU(down(x))) + x); False, equation 3 as
-            the paper prints it, without the LayerNorm. Only the latter can start as an exact identity.
-        tie_word_embeddings: the masked-LM head reuses the factorised table, E = E_lr W, as its decoder.
+        adapter_reduction: the adapters' bottleneck is d // adapter_reduction; None: no adapters.
+        adapter_layer_norm: True, the published adapter LN(up(GELU(down(x))) + x); False, equation 3
+            as printed, without the LayerNorm. Only the latter can start as an exact identity.
+        tie_word_embeddings: the masked-LM head's decoder is the factorised table, E = E_lr W.
 
     Raises:
         ValueError: where the sizes do not fit each other; the message says which to change.
@@ -47,44 +63,36 @@ class MiniAlbertConfig(PreTrainedConfig):
     @property
     def adapter_size(self) -> int | None:
         """Width of the adapters' bottleneck; None where there are no adapters."""
-        return (
-            None if self.adapter_reduction is None else self.hidden_size // self.adapter_reduction
-        )
+        return self.adapter_reduction and self.hidden_size // self.adapter_reduction
 
     @property
     def is_factorised(self) -> bool:
         """Whether embeddings live at a rank below hidden_size and are projected up."""
         return self.embedding_size != self.hidden_size
 
+    @property
+    def head_dropout(self) -> float:
+        """Dropout before a classifier; where none is chosen, that of the hidden states."""
+        chosen = self.classifier_dropout
+        return self.hidden_dropout_prob if chosen is None else chosen
+
     def __post_init__(self, **kwargs):
-        super().__post_init__(**kwargs)
-        for name in (
-            "vocab_size",
-            "embedding_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-            "type_vocab_size",
-        ):
+        super().__post_init__(**{"auto_map": dict(AUTO_MAP), **kwargs})
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.hidden_size % self.num_attention_heads:
+        d, heads, rank = self.hidden_size, self.num_attention_heads, self.embedding_size
+        if d % heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
-                f"{self.num_attention_heads}: change one of them."
+                f"hidden_size {d} is not a multiple of num_attention_heads {heads}: change one."
             )
-        if self.embedding_size > self.hidden_size:
+        if rank > d:
             raise ValueError(
-                f"embedding_size {self.embedding_size} exceeds hidden_size {self.hidden_size}: a rank "
-                f"above {self.hidden_size} adds parameters and no expressive power; lower it."
+                f"embedding_size {rank} exceeds hidden_size {d}: a rank above it adds parameters "
+                "and no expressive power; lower it."
             )
-        if (
-            self.adapter_reduction is not None
-            and not 1 <= self.adapter_reduction <= self.hidden_size
-        ):
+        if self.adapter_reduction is not None and not 1 <= self.adapter_reduction <= d:
             raise ValueError(
-                f"adapter_reduction must be in 1..hidden_size ({self.hidden_size}) or None for no "
-                f"adapters, got {self.adapter_reduction}."
+                f"adapter_reduction must be in 1..hidden_size ({d}) or None for no adapters, "
+                f"got {self.adapter_reduction}."
             )

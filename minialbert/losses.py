@@ -1,7 +1,8 @@
 """The paper's losses, equations 6-12, as pure functions.
 
-Shapes: B batch, T tokens with padding, d hidden size, N_h heads, V vocabulary. Every loss is a scalar in fp32
-or better, whatever it is given (bf16 included). `attention_mask` (B, T) is 1 for a token, 0 for padding; None: no padding.
+Shapes: B batch, T tokens with padding, d hidden size, N_h heads, V vocabulary. Every loss is a
+scalar in fp32 or better, whatever it is given (bf16 included). `attention_mask` (B, T) is 1 for a
+token, 0 for padding; None: no padding.
 """
 
 import torch
@@ -18,9 +19,8 @@ def _wide(x):
 
 def _log_softmax(logits, temperature=1.0):
     logits = logits if temperature == 1 else logits / temperature
-    return logits.log_softmax(
-        -1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32
-    )
+    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return logits.log_softmax(-1, dtype=wide)
 
 
 def _chosen(labels, *logits):
@@ -37,7 +37,7 @@ def mlm_loss(logits, labels):
         logits: (B, T, V), or (M, V) for M chosen positions.
         labels: (B, T) or (M,), -100 = not labelled.
 
-    Returns 0, still attached to the graph, where nothing is labelled (the published code gives NaN).
+    Returns 0, still attached to the graph, where nothing is labelled (the published code: NaN).
     """
     labels, logits = _chosen(labels, logits)
     return F.nll_loss(_log_softmax(logits), labels, reduction="sum") / max(len(labels), 1)
@@ -47,18 +47,19 @@ def attention_loss(student, teacher, attention_mask=None, reduction="published")
     """Equation 7: KL(A_t || A_s) between one iteration's map and its teacher layer's.
 
     Args:
-        student, teacher: (B, N_h, T, T), rows (queries) sum to 1, padded keys are 0. Exact zeros are allowed.
-        reduction: "row", the mean KL of a query's row, over heads and queries that are not padding; "published",
-            the same divided by T once more, as the authors' code does: T times smaller, and smaller still the
-            more padding a batch has.
+        student, teacher: (B, N_h, T, T), rows (queries) sum to 1, padded keys are 0. Exact zeros
+            are allowed.
+        reduction: "row", the mean KL of a query's row, over heads and queries that are not
+            padding; "published", the same divided by T once more, as the authors' code does: T
+            times smaller, and smaller still the more padding a batch has.
 
     Raises:
         ValueError: for maps of different shapes, or an unknown reduction.
     """
     if student.shape != teacher.shape:
         raise ValueError(
-            f"maps differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both must be "
-            "(B, heads, T, T). Give student and teacher the same number of heads and the same batch."
+            f"maps differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both "
+            "must be (B, heads, T, T). Give both the same number of heads and the same batch."
         )
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction '{reduction}': choose one of {', '.join(REDUCTIONS)}.")
@@ -73,18 +74,18 @@ def attention_loss(student, teacher, attention_mask=None, reduction="published")
 
 
 def hidden_loss(student, teacher, attention_mask=None):
-    """Equation 8: mean over tokens that are not padding of 1 - cos(H_s, H_t); equation 12 on embedding outputs.
+    """Equation 8: mean over tokens of 1 - cos(H_s, H_t); equation 12 on embedding outputs.
 
     Args:
-        student, teacher: (B, T, d).
+        student, teacher: (B, T, d). Padding does not count.
 
     Raises:
         ValueError: for states of different shapes.
     """
     if student.shape != teacher.shape:
         raise ValueError(
-            f"states differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both must "
-            "be (B, T, d). Give student and teacher the same hidden size and the same batch."
+            f"states differ: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, both "
+            "must be (B, T, d). Give both the same hidden size and the same batch."
         )
     student, teacher = _wide(student), _wide(teacher)
     square = (student.square().sum(-1) + EPS) * (teacher.square().sum(-1) + EPS)
@@ -95,13 +96,13 @@ def hidden_loss(student, teacher, attention_mask=None):
 
 
 def output_loss(student_logits, teacher_logits, labels, temperature=1.0):
-    """Equation 10: mean over labelled positions of KL(p_t || p_s), at a temperature (the paper's is 1).
+    """Equation 10: mean over labelled positions of KL(p_t || p_s), at a temperature.
 
     Args:
         student_logits, teacher_logits: (B, T, V), or (M, V) for M chosen positions.
         labels: (B, T) or (M,), -100 = not labelled.
-        temperature: both distributions are softmax(logits / temperature); the loss is multiplied by its square,
-            which keeps gradients of one size (Hinton et al., 2015).
+        temperature: both distributions are softmax(logits / temperature); the loss is multiplied
+            by its square, which keeps gradients of one size (Hinton et al., 2015). The paper: 1.
 
     Returns 0, still attached to the graph, where nothing is labelled.
 
@@ -112,15 +113,12 @@ def output_loss(student_logits, teacher_logits, labels, temperature=1.0):
         raise ValueError(f"temperature must be positive, got {temperature}.")
     labels, student, teacher = _chosen(labels, student_logits, teacher_logits)
     student, teacher = _log_softmax(student, temperature), _log_softmax(teacher, temperature)
-    return (
-        F.kl_div(student, teacher, reduction="sum", log_target=True)
-        * temperature**2
-        / max(len(labels), 1)
-    )
+    divergence = F.kl_div(student, teacher, reduction="sum", log_target=True)
+    return divergence * temperature**2 / max(len(labels), 1)
 
 
 def prediction_losses(student_logits, teacher_logits, labels):
-    """(mlm_loss, output_loss at temperature 1), which share the student's log-softmax: a sixth of a small step."""
+    """(mlm_loss, output_loss at temperature 1) from one log-softmax: a sixth of a small step."""
     labels, student, teacher = _chosen(labels, student_logits, teacher_logits)
     student, count = _log_softmax(student), max(len(labels), 1)
     divergence = F.kl_div(student, _log_softmax(teacher), reduction="sum", log_target=True)

@@ -1,39 +1,35 @@
 """The student: one transformer block run K times, told apart by adapters, on factorised embeddings.
 
-Shapes: B batch, T tokens with padding, d hidden size, r embedding rank, V vocabulary, K iterations, N_h heads.
-Importing this file registers "minialbert" with the library's Auto classes.
+Shapes: B batch, T tokens with padding, d hidden size, r embedding rank, V vocabulary,
+K iterations, N_h heads. A saved model carries a copy of this file and of the configuration, so that
+it can be loaded elsewhere: nothing else of the project may be imported here.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
+from transformers import modeling_outputs as outputs
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutput,
-    MaskedLMOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import can_return_tuple
 
 from .configuration import MiniAlbertConfig
 
 
-class FactorisedEmbeddings(nn.Module):
-    """X_0 = Drop(LN_r(E_word + E_type + E_pos)) W^T + b (equation 5, as published): (B, T) ids -> (B, T, d).
+class Projection(nn.Linear):
+    """x W^T + b from rank r to d; `back`, for a tied head, x W from d to r."""
 
-    Word, type and position tables, the LayerNorm and the dropout live at rank r; one projection lifts to d.
-    Where r = d there is no projection.
+    def forward(self, x, back=False):
+        return F.linear(x, self.weight.T) if back else super().forward(x)
+
+
+class FactorisedEmbeddings(nn.Module):
+    """X_0 = Drop(LN_r(E_word + E_type + E_pos)) W^T + b (equation 5): ids -> (B, T, d).
+
+    As published, tables, LayerNorm and dropout live at rank r; where r = d nothing is projected.
     """
 
     def __init__(self, config: MiniAlbertConfig):
@@ -44,33 +40,26 @@ class FactorisedEmbeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, r)
         self.LayerNorm = nn.LayerNorm(r, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.projection = nn.Linear(r, config.hidden_size) if config.is_factorised else None
+        self.projection = Projection(r, config.hidden_size) if config.is_factorised else None
 
     def forward(self, input_ids, token_type_ids, position_ids, inputs_embeds=None):
-        words = (
-            self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
-        )  # (B, T, r)
-        x = (
-            words
-            + self.token_type_embeddings(token_type_ids)
-            + self.position_embeddings(position_ids)
-        )
+        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        types = self.token_type_embeddings(token_type_ids)
+        x = words + types + self.position_embeddings(position_ids)  # (B, T, r)
         x = self.dropout(self.LayerNorm(x))
         return x if self.projection is None else self.projection(x)  # (B, T, d)
 
 
 class BottleneckAdapter(nn.Module):
-    """BA(x) = LayerNorm(W_up GELU(W_down x + b1) + b2 + x), (B, T, d) -> (B, T, d) (equation 3, as published)."""
+    """BA(x) = LN(W_up GELU(W_down x + b1) + b2 + x), (B, T, d) (equation 3, as published)."""
 
     def __init__(self, config: MiniAlbertConfig):
         super().__init__()
-        self.down = nn.Linear(config.hidden_size, config.adapter_size)
-        self.up = nn.Linear(config.adapter_size, config.hidden_size)
-        self.LayerNorm = (
-            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            if config.adapter_layer_norm
-            else nn.Identity()
-        )
+        d = config.hidden_size
+        self.down = nn.Linear(d, config.adapter_size)
+        self.up = nn.Linear(config.adapter_size, d)
+        normed = config.adapter_layer_norm
+        self.LayerNorm = nn.LayerNorm(d, eps=config.layer_norm_eps) if normed else nn.Identity()
 
     def forward(self, x):
         return self.LayerNorm(self.up(F.gelu(self.down(x))) + x)
@@ -79,7 +68,8 @@ class BottleneckAdapter(nn.Module):
 def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **_):
     """Attention that also returns its map: A = softmax(Q K^T scaling + mask), taken before dropout.
 
-    query, key, value: (B, N_h, T, d / N_h). Returns the values (B, T, N_h, d / N_h) and A (B, N_h, T, T).
+    query, key, value: (B, N_h, T, d / N_h); attention_mask: added, or None.
+    Returns the values (B, T, N_h, d / N_h) and A (B, N_h, T, T).
     """
     scores = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
@@ -103,35 +93,23 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.head_size = d // config.num_attention_heads
 
-    def forward(self, x, attention_mask=None, output_attentions=False):
-        heads = (*x.shape[:-1], -1, self.head_size)
-        query, key, value = (
-            p(x).view(heads).transpose(1, 2) for p in (self.query, self.key, self.value)
-        )
-        attend = (
-            eager_attention
-            if output_attentions
-            else ALL_ATTENTION_FUNCTIONS.get_interface(
-                self.config._attn_implementation, eager_attention
-            )
-        )
-        mixed, attention = attend(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=self.head_size**-0.5,
-            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
-        )
-        mixed = mixed.reshape(x.shape)  # heads side by side: d
-        return self.LayerNorm(
-            x + self.dropout(self.dense(mixed))
-        ), attention if output_attentions else None
+    def forward(self, x, mask=None, output_attentions=False):
+        def heads(projection):  # (B, T, d) -> (B, N_h, T, d / N_h)
+            return projection(x).view(*x.shape[:-1], -1, self.head_size).transpose(1, 2)
+
+        query, key, value = heads(self.query), heads(self.key), heads(self.value)
+        attend, scaling = eager_attention, self.head_size**-0.5
+        if not output_attentions:
+            chosen = self.config._attn_implementation
+            attend = ALL_ATTENTION_FUNCTIONS.get_interface(chosen, eager_attention)
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        mixed, attention = attend(self, query, key, value, mask, scaling=scaling, dropout=dropout)
+        mixed = self.dropout(self.dense(mixed.reshape(x.shape)))  # heads side by side: d
+        return self.LayerNorm(x + mixed), attention if output_attentions else None
 
 
 class FeedForward(nn.Module):
-    """FFN(x) = LN(x + Drop(W_2 GELU(W_1 x + b_1) + b_2)), the second half of the block (equation 1)."""
+    """FFN(x) = LN(x + Drop(W_2 GELU(W_1 x + b_1) + b_2)), the block's second half (equation 1)."""
 
     def __init__(self, config: MiniAlbertConfig):
         super().__init__()
@@ -156,24 +134,17 @@ class SharedBlock(GradientCheckpointingLayer):
         self.attention = SelfAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(
-        self,
-        x,
-        attention_mask=None,
-        attention_adapter=None,
-        ffn_adapter=None,
-        output_attentions=False,
-    ):
-        if attention_adapter is not None:
-            x = attention_adapter(x)
-        x, attention = self.attention(x, attention_mask, output_attentions)
-        if ffn_adapter is not None:
-            x = ffn_adapter(x)
+    def forward(self, x, mask=None, output_attentions=False, adapt_attention=None, adapt_ffn=None):
+        if adapt_attention is not None:
+            x = adapt_attention(x)
+        x, attention = self.attention(x, mask, output_attentions)
+        if adapt_ffn is not None:
+            x = adapt_ffn(x)
         return self.feed_forward(x), attention
 
 
 class RecursiveEncoder(nn.Module):
-    """X_k = block(X_{k-1}), k = 1..K, the same block each time (equation 2), a pair of adapters per iteration."""
+    """X_k = block(X_{k-1}), k = 1..K: one block (equation 2), a pair of adapters per iteration."""
 
     def __init__(self, config: MiniAlbertConfig):
         super().__init__()
@@ -184,45 +155,49 @@ class RecursiveEncoder(nn.Module):
         self.num_iterations = config.num_hidden_layers
 
     def forward(
-        self,
-        x,
-        attention_mask=None,
-        num_iterations=None,
-        output_attentions=False,
-        output_hidden_states=True,
+        self, x, mask=None, num_iterations=None, output_attentions=False, output_hidden_states=True
     ):
-        """Returns the K+1 hidden states (B, T, d), [0] being x, and the K maps (B, N_h, T, T) or None each.
+        """Returns K+1 hidden states (B, T, d), [0] being x, and K maps (B, N_h, T, T) or None each.
 
-        With output_hidden_states=False only the last state, so that the others are freed on the way.
+        The last state is always there; an earlier one that is not asked for is None, and freed.
         """
         iterations = self.num_iterations if num_iterations is None else num_iterations
         if not 1 <= iterations <= self.num_iterations:
-            raise ValueError(
-                f"num_iterations={iterations}: this model has K = {self.num_iterations} iterations; "
-                f"ask for 1 to {self.num_iterations}."
-            )
+            raise ValueError(f"num_iterations={iterations}: ask for 1 to {self.num_iterations}.")
+        wanted = selected_states(output_hidden_states, iterations + 1)
         hidden_states, attentions = [x], []
         for k in range(iterations):
-            adapters = (
-                (self.attention_adapters[k], self.ffn_adapters[k])
-                if self.attention_adapters
-                else (None, None)
-            )
-            x, attention = self.block(x, attention_mask, *adapters, output_attentions)
-            hidden_states = [*hidden_states, x] if output_hidden_states else [x]
+            adapters = ()
+            if self.attention_adapters:  # as functions: accelerate moves modules in arguments
+                adapters = (self.attention_adapters[k].__call__, self.ffn_adapters[k].__call__)
+            if k not in wanted:
+                hidden_states[k] = None
+            x, attention = self.block(x, mask, output_attentions, *adapters)
+            hidden_states.append(x)
             attentions.append(attention)
         return hidden_states, attentions
 
 
+def selected_states(asked, count):
+    """Which of `count` hidden states to return: all, none, or those listed, as in the library."""
+    if not asked or asked is True:
+        return set(range(count)) if asked else set()
+    listed = [asked] if isinstance(asked, int) else asked
+    return {index % count for index in listed if -count <= index < count}
+
+
 class MiniAlbertPreTrainedModel(PreTrainedModel):
-    """What the four models share: weights' initialisation, loading, saving."""
+    """What the four models tell the library."""
 
     config_class = MiniAlbertConfig
     base_model_prefix = "minialbert"
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # a loss is a batch's mean: the Trainer shall divide it itself
     _supports_sdpa = True
     _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
+    _input_embed_layer = "word_embeddings"
     _no_split_modules = ["FactorisedEmbeddings", "SharedBlock"]
 
 
@@ -235,12 +210,7 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
         self.encoder = RecursiveEncoder(config)
         self.post_init()
 
-    def get_input_embeddings(self):
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value):
-        self.embeddings.word_embeddings = value
-
+    @can_return_tuple
     def forward(
         self,
         input_ids=None,
@@ -251,32 +221,32 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
         output_hidden_states=None,
         output_attentions=None,
         num_iterations=None,
-        return_dict=None,
     ):
         """Runs the student.
 
         Args:
             input_ids: (B, T) word pieces, or inputs_embeds (B, T, r): word vectors at rank r.
-            attention_mask: (B, T), 1 for a token and 0 for padding, on either side. Positions count from the
-                first token, so a sentence padded on the left gives what it gives padded on the right.
+            attention_mask: (B, T), 1 for a token and 0 for padding, on either side. Positions count
+                from the first token, so a sentence padded on the left gives what it gives padded on
+                the right. Or (B, 1, T, T): true where a query sees a key, or floats to be added.
             token_type_ids, position_ids: (B, T), by default 0 and the token's place.
-            output_hidden_states: return K+1 tensors (B, T, d), [0] the embeddings after the projection.
-            output_attentions: return K maps (B, N_h, T, T), probabilities before dropout; runs eager attention.
+            output_hidden_states: return K+1 tensors (B, T, d), [0] the embeddings after the
+                projection; or a list of their indices, as [0, -1]: the others are None.
+            output_attentions: return K maps (B, N_h, T, T) before dropout; runs eager attention.
             num_iterations: stop after 1..K iterations.
 
         Raises:
-            ValueError: for neither or both of input_ids and inputs_embeds, for more tokens than positions, and
-                for num_iterations outside 1..K.
+            ValueError: neither or both of input_ids and inputs_embeds; too many tokens, iterations.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
-        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1]
-        device = self.embeddings.LayerNorm.weight.device
-        if shape[1] > self.config.max_position_embeddings:
+        given = input_ids if input_ids is not None else inputs_embeds
+        shape, device = given.shape[:2], given.device  # an offloaded weight has no device
+        most = self.config.max_position_embeddings
+        if shape[1] > most:
             raise ValueError(
-                f"{shape[1]} tokens, but the model has max_position_embeddings = "
-                f"{self.config.max_position_embeddings}: tokenize with truncation=True, "
-                f"max_length={self.config.max_position_embeddings}."
+                f"{shape[1]} tokens, but max_position_embeddings = {most}: use truncation=True, "
+                f"max_length={most} in the tokenizer."
             )
         if token_type_ids is None:
             token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
@@ -285,53 +255,110 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
             if attention_mask is not None and attention_mask.dim() == 2:
                 padding_before = attention_mask.long().argmax(1, keepdim=True)
                 position_ids = (position_ids - padding_before).clamp_min(0)
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
 
-        output_attentions = (
-            self.config.output_attentions if output_attentions is None else output_attentions
-        )
-        output_hidden_states = (
-            self.config.output_hidden_states
-            if output_hidden_states is None
-            else output_hidden_states
-        )
         x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        hidden_states, attentions = self.encoder(
-            x,
-            self._mask(x, attention_mask, output_attentions),
-            num_iterations,
-            output_attentions,
-            output_hidden_states,
+        mask = self._mask(x, attention_mask, output_attentions)
+        states, attentions = self.encoder(
+            x, mask, num_iterations, output_attentions, output_hidden_states
         )
-        output = BaseModelOutput(
-            last_hidden_state=hidden_states[-1],
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+        wanted = selected_states(output_hidden_states, len(states))
+        chosen = tuple(state if k in wanted else None for k, state in enumerate(states))
+        return outputs.BaseModelOutput(
+            last_hidden_state=states[-1],
+            hidden_states=chosen if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
-        return output if _as_dict(self.config, return_dict) else output.to_tuple()
 
-    def _mask(self, x, attention_mask, eager):
-        """The mask in the form that the attention to be used understands; None where nothing is hidden."""
-        if not eager:
-            return create_bidirectional_mask(
-                self.config, inputs_embeds=x, attention_mask=attention_mask
-            )
-        if attention_mask is None or attention_mask.dim() == 4:
-            return attention_mask
-        hidden = ~attention_mask.to(device=x.device, dtype=torch.bool)[:, None, None, :]
-        dtype = (
-            torch.get_autocast_dtype(x.device.type)
-            if torch.is_autocast_enabled(x.device.type)
-            else x.dtype
+    def _mask(self, x, mask, eager):
+        """The mask as the attention to be used takes it; None where nothing is hidden."""
+        if not eager and (mask is None or mask.dim() == 2):
+            return create_bidirectional_mask(self.config, x, mask)
+        if mask is None or mask.dim() == 4 and mask.is_floating_point():
+            return mask
+        visible = mask if mask.dim() == 4 else mask[:, None, None, :]
+        hidden = ~visible.to(x.device, torch.bool)
+        return torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, torch.finfo(x.dtype).min)
+
+
+class MiniAlbertWithHead(MiniAlbertPreTrainedModel):
+    """What the models with a head share; the head is that of token classification."""
+
+    output_class = outputs.TokenClassifierOutput
+
+    def __init__(self, config: MiniAlbertConfig):
+        super().__init__(config)
+        self.minialbert = MiniAlbertModel(config)
+        self.make_head(config)
+        self.post_init()
+
+    def make_head(self, config):
+        self.num_labels = config.num_labels
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        **options,
+    ):
+        """As MiniAlbertModel, whose other arguments `options` are, with logits and a loss."""
+        output = self.minialbert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **options
         )
-        return torch.zeros(hidden.shape, dtype=dtype, device=x.device).masked_fill(
-            hidden, torch.finfo(dtype).min
-        )
+        logits = self.predict(output.last_hidden_state, attention_mask)
+        loss = None if labels is None else self.compare(logits, labels)
+        return self.output_class(loss, logits, output.hidden_states, output.attentions)
+
+    def predict(self, hidden_states, attention_mask=None):
+        """Scores (..., num_labels) of last hidden states (..., d)."""
+        return self.classifier(self.dropout(hidden_states))
+
+    def compare(self, logits, labels):
+        """losses.mlm_loss, whose choice of rows is quicker, but breaks torch.compile's graph."""
+        labels = labels.to(logits.device)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+        return total / (labels != -100).sum().clamp_min(1)
+
+
+class MiniAlbertForTokenClassification(MiniAlbertWithHead):
+    """A label for every token: logits (B, T, num_labels); labels (B, T), -100 where ignored."""
+
+
+class MiniAlbertForSequenceClassification(MiniAlbertWithHead):
+    """Classification or regression from the first token's last state; the paper counts no pooler.
+
+    Logits (B, num_labels); labels (B,) give cross-entropy, or the squared error if num_labels is 1.
+    """
+
+    output_class = outputs.SequenceClassifierOutput
+
+    def predict(self, hidden_states, attention_mask=None):
+        """Scores (B, num_labels) from the first token of each row that is not padding."""
+        first = hidden_states[:, 0]
+        if attention_mask is not None and attention_mask.dim() == 2:
+            rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
+            first = hidden_states[rows, attention_mask.long().argmax(1).to(rows.device)]
+        return super().predict(first)
+
+    def compare(self, logits, labels):
+        return self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
 
 
 class MaskedLMHead(nn.Module):
     """Dense, GELU, LayerNorm, then scores over the vocabulary: (..., d) -> (..., V).
 
-    Tied, the decoder is the factorised table itself, E = E_lr W: first W (the embeddings' projection), then E_lr.
+    Tied, the decoder is the factorised table E = E_lr W: first the embeddings' W, then E_lr.
     """
 
     def __init__(self, config: MiniAlbertConfig):
@@ -341,21 +368,22 @@ class MaskedLMHead(nn.Module):
         rank = config.embedding_size if config.tie_word_embeddings else config.hidden_size
         self.decoder = nn.Linear(rank, config.vocab_size)
 
-    def forward(self, hidden_states, projection=None):
+    def forward(self, hidden_states, lower=None):
         x = self.LayerNorm(F.gelu(self.dense(hidden_states)))
-        return self.decoder(x if projection is None else F.linear(x, projection.weight.T))
+        return self.decoder(x if lower is None else lower(x))
 
 
-class MiniAlbertForMaskedLM(MiniAlbertPreTrainedModel):
-    """The student with a masked-LM head, what distillation trains."""
+class MiniAlbertForMaskedLM(MiniAlbertWithHead):
+    """The student with a masked-LM head, what distillation trains.
 
+    Logits (B, T, V); labels (B, T), -100 where nothing is asked, give the loss of equation 6.
+    """
+
+    output_class = outputs.MaskedLMOutput
     _tied_weights_keys = {"head.decoder.weight": "minialbert.embeddings.word_embeddings.weight"}
 
-    def __init__(self, config: MiniAlbertConfig):
-        super().__init__(config)
-        self.minialbert = MiniAlbertModel(config)
+    def make_head(self, config):
         self.head = MaskedLMHead(config)
-        self.post_init()
 
     def get_output_embeddings(self):
         return self.head.decoder
@@ -363,174 +391,9 @@ class MiniAlbertForMaskedLM(MiniAlbertPreTrainedModel):
     def set_output_embeddings(self, value):
         self.head.decoder = value
 
-    def predict(self, hidden_states):
+    def predict(self, hidden_states, attention_mask=None):
         """Vocabulary scores (..., V) of any selection of last hidden states (..., d)."""
-        tied = self.config.tie_word_embeddings
-        return self.head(hidden_states, self.minialbert.embeddings.projection if tied else None)
-
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        token_type_ids=None,
-        position_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        output_hidden_states=None,
-        output_attentions=None,
-        num_iterations=None,
-        return_dict=None,
-    ):
-        """As MiniAlbertModel, with logits (B, T, V); labels (B, T), -100 where nothing is asked, give the loss of
-        equation 6, 0 where nothing is labelled."""
-        output = self.minialbert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states,
-            output_attentions,
-            num_iterations,
-            return_dict=True,
-        )
-        logits = self.predict(output.last_hidden_state)
-        result = MaskedLMOutput(
-            loss=None if labels is None else _token_loss(logits, labels),
-            logits=logits,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
-        return result if _as_dict(self.config, return_dict) else result.to_tuple()
-
-
-class MiniAlbertForSequenceClassification(MiniAlbertPreTrainedModel):
-    """Classification or regression from the first token's last state; no pooler, as in the paper's 0.9M count."""
-
-    def __init__(self, config: MiniAlbertConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.minialbert = MiniAlbertModel(config)
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        token_type_ids=None,
-        position_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        output_hidden_states=None,
-        output_attentions=None,
-        num_iterations=None,
-        return_dict=None,
-    ):
-        """As MiniAlbertModel, with logits (B, num_labels); labels (B,) give cross-entropy, or the squared error
-        where num_labels is 1. The first token is the first one that is not padding."""
-        output = self.minialbert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states,
-            output_attentions,
-            num_iterations,
-            return_dict=True,
-        )
-        states = output.last_hidden_state
-        if attention_mask is None or attention_mask.dim() != 2:
-            first = states[:, 0]
-        else:
-            first = states[
-                torch.arange(len(states), device=states.device), attention_mask.long().argmax(1)
-            ]
-        logits = self.classifier(self.dropout(first))
-        loss = (
-            None
-            if labels is None
-            else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        )
-        result = SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
-        return result if _as_dict(self.config, return_dict) else result.to_tuple()
-
-
-class MiniAlbertForTokenClassification(MiniAlbertPreTrainedModel):
-    """A label for every token, as in named-entity recognition."""
-
-    def __init__(self, config: MiniAlbertConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.minialbert = MiniAlbertModel(config)
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        token_type_ids=None,
-        position_ids=None,
-        inputs_embeds=None,
-        labels=None,
-        output_hidden_states=None,
-        output_attentions=None,
-        num_iterations=None,
-        return_dict=None,
-    ):
-        """As MiniAlbertModel, with logits (B, T, num_labels); labels (B, T), -100 = ignored, give cross-entropy."""
-        output = self.minialbert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states,
-            output_attentions,
-            num_iterations,
-            return_dict=True,
-        )
-        logits = self.classifier(self.dropout(output.last_hidden_state))
-        result = TokenClassifierOutput(
-            loss=None if labels is None else _token_loss(logits, labels),
-            logits=logits,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
-        return result if _as_dict(self.config, return_dict) else result.to_tuple()
-
-
-def _classifier_dropout(config):
-    return (
-        config.hidden_dropout_prob
-        if config.classifier_dropout is None
-        else config.classifier_dropout
-    )
-
-
-def _token_loss(logits, labels):
-    """Mean cross-entropy over labelled tokens; 0, not NaN, where nothing is labelled."""
-    labels = labels.to(logits.device)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    return total / (labels != -100).sum().clamp_min(1)
-
-
-def _as_dict(config, return_dict):
-    return config.return_dict if return_dict is None else return_dict
-
-
-AutoConfig.register("minialbert", MiniAlbertConfig)
-AutoModel.register(MiniAlbertConfig, MiniAlbertModel)
-AutoModelForMaskedLM.register(MiniAlbertConfig, MiniAlbertForMaskedLM)
-AutoModelForSequenceClassification.register(MiniAlbertConfig, MiniAlbertForSequenceClassification)
-AutoModelForTokenClassification.register(MiniAlbertConfig, MiniAlbertForTokenClassification)
+        projection = self.minialbert.embeddings.projection
+        if projection is None or not self.config.tie_word_embeddings:
+            return self.head(hidden_states)
+        return self.head(hidden_states, lambda x: projection(x, back=True))

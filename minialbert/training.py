@@ -1,43 +1,64 @@
-"""What every training here shares: the library's Trainer with one bar, a stop at NaN, and resume; its memory."""
+"""What trainings share: where and how precisely to compute, and a careful Trainer."""
 
-import json
-import weakref
+import sys
+import time
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_model
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging
 
+from .checkpoints import TrainingError, newest_checkpoint, seal
 
-class TrainingError(ValueError):
-    """A training that cannot start as asked; the message names the fix."""
+SECONDS_BETWEEN_LINES = 10
 
 
 class NotFiniteError(FloatingPointError):
-    """A loss or a weight became NaN or infinite; training stopped and the last good checkpoint is kept."""
+    """A loss or a weight became NaN or infinite; the last good checkpoint is kept."""
 
 
-def bf16_is_fast() -> bool:
-    """Whether this machine multiplies matrices in bfloat16 natively: its GPU, else avx512_bf16 or amx."""
+# -- device and precision --------------------------------------------------------------------------
+
+
+def best_device() -> torch.device:
+    """Where models run fastest here: CUDA, Apple's MPS, or the processor."""
     if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def matrix_speed(size=1024, rounds=5) -> dict[str, int]:
+    """{"fp32": GFLOP/s, "bf16": GFLOP/s} of products of two size x size matrices on this processor,
+    the best of a few: a fifth of a second in all."""
+    seconds = {"fp32": [], "bf16": []}
+    for _ in range(rounds):  # taking turns, so that other programs disturb both
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            matrix = torch.ones(size, size, dtype=dtype)
+            began = time.perf_counter()
+            matrix @ matrix
+            seconds[name].append(time.perf_counter() - began)
+    return {name: round(2 * size**3 / min(times) / 1e9) for name, times in seconds.items()}
+
+
+@cache
+def bf16_is_fast() -> bool:
+    """Whether bfloat16 pays on the best device: a GPU that has it, or a processor on which it was
+    tried and is faster. Not every processor with the instructions gains by them."""
+    if best_device().type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.cpu.get_capabilities()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
-
-
-def autocast(device, bf16: bool | None = None):
-    """A context in which matrix products run in bfloat16; with None, where that is fast (`bf16_is_fast`)."""
-    return torch.autocast(
-        torch.device(device).type, torch.bfloat16, enabled=bf16_is_fast() if bf16 is None else bf16
-    )
+    has = torch.cpu.get_capabilities() if best_device().type == "cpu" else {}
+    if not (has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16")):
+        return False
+    speed = matrix_speed()
+    return speed["bf16"] > 1.3 * speed["fp32"]
 
 
 def use_bf16(precision: str) -> bool:
-    """Whether matrix products run in bfloat16: "bf16", "fp32", or "auto", bf16 where the processor has it.
+    """Whether matrix products run in bfloat16: "bf16", "fp32", or "auto", bf16 where it is fast.
 
     Raises:
         TrainingError: for an unknown precision.
@@ -48,68 +69,111 @@ def use_bf16(precision: str) -> bool:
     return bf16_is_fast() if choices[precision] is None else choices[precision]
 
 
+def autocast(device, bf16: bool | None = None):
+    """A context in which matrix products run in bfloat16; with None, where that is fast."""
+    enabled = bf16_is_fast() if bf16 is None else bf16
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def quiet_library():
+    """Without transformers' bars and warnings meanwhile: what is missing is looked at by us."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+# -- the trainer -----------------------------------------------------------------------------------
+
+
 def training_arguments(
     folder, *, batch_size, learning_rate, seed, bf16=None, **choices
 ) -> TrainingArguments:
     """The library's arguments as every training here wants them; further ones by their names."""
-    return TrainingArguments(
-        **{
-            "output_dir": str(folder),
-            "per_device_train_batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "seed": seed,
-            "bf16": bf16_is_fast() if bf16 is None else bf16,
-            "use_cpu": not torch.cuda.is_available(),
-            "lr_scheduler_type": "linear",
-            "report_to": "none",
-            "remove_unused_columns": False,
-            "disable_tqdm": True,
-            "logging_nan_inf_filter": False,
-            "label_names": ["labels"],
-            "dataloader_pin_memory": torch.cuda.is_available(),
-            "logging_strategy": "steps",
-            "logging_steps": 20,
-            **choices,
-        }
-    )
+    device = best_device().type
+    ours = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "bf16": bf16_is_fast() if bf16 is None else bf16,
+        "use_cpu": device == "cpu",
+        "lr_scheduler_type": "linear",
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "disable_tqdm": True,  # `Progress` shows the run
+        "train_sampling_strategy": "sequential",  # rows come shuffled: a resume sees the same
+        "logging_nan_inf_filter": False,
+        "label_names": ["labels"],
+        "dataloader_pin_memory": device == "cuda",
+        "logging_strategy": "steps",
+        "logging_steps": 20,
+    }
+    return TrainingArguments(**(ours | choices))
 
 
 class Progress(TrainerCallback):
-    """One bar for the whole run: steps, loss, time left. Plain text, so that logs and notebooks show the same."""
+    """A line every ten seconds: steps, loss, time left; the same in notebook, terminal and log.
 
-    def __init__(self, description, show=True):
-        self.description, self.show, self.bar = description, show, None
+    Args:
+        stage: (which, of how many) trainings of equal length this is; the time left is then also
+            told for all of them.
+    """
+
+    def __init__(self, description, show=True, stage=(1, 1)):
+        self.description, self.show, self.stage = description, show, stage
+        self.loss = ""
 
     def on_train_begin(self, args, state, control, **_):
-        if state.is_world_process_zero and self.show:
-            self.bar = tqdm(
-                total=state.max_steps,
-                initial=state.global_step,
-                desc=self.description,
-                unit="step",
-                mininterval=5,
-                dynamic_ncols=False,
-                ncols=100,
-            )
-
-    def on_step_end(self, args, state, control, **_):
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
+        self.began = self.said = time.monotonic()
+        self.first = state.global_step
 
     def on_log(self, args, state, control, logs=None, **_):
-        if self.bar is not None and "loss" in (logs or {}):
-            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+        if "loss" in (logs or {}):
+            self.loss = f", loss {logs['loss']:.3f}"
+
+    def on_step_end(self, args, state, control, **_):
+        if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+            self.say(state)
 
     def on_train_end(self, args, state, control, **_):
-        if self.bar is not None:
-            self.bar.close()
+        self.say(state)
+
+    def say(self, state):
+        """One line about a training at this state."""
+        self.said = time.monotonic()
+        if not (self.show and state.is_world_process_zero):
+            return
+        a_step = (self.said - self.began) / max(1, state.global_step - self.first)
+        left = a_step * (state.max_steps - state.global_step)
+        which, of = self.stage
+        whole = left + a_step * state.max_steps * (of - which)
+        text = f"{self.description}: step {state.global_step} of {state.max_steps}{self.loss}"
+        text += f", {_duration(left)} left"
+        if of > 1:
+            text += f" ({which} of {of}; {_duration(whole)} for all)"
+        print(text, file=sys.stderr, flush=True)
+
+
+def _duration(seconds) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 class CarefulTrainer(Trainer):
-    """The library's trainer with one bar, an `evaluate` of ours, and a stop before a NaN reaches a checkpoint.
+    """The library's Trainer with lines of progress, an `evaluate` of ours, a stop before a NaN
+    reaches a checkpoint, and a marker on each checkpoint.
+
+    Every log entry also says `seconds`: what the training has taken so far, killed legs included.
 
     Args:
-        evaluate: a function without arguments that returns numbers, called where the arguments ask for evaluation.
+        evaluate: a function without arguments that returns numbers, called where the arguments ask
+            for evaluation. stage: see `Progress`.
     """
 
     def __init__(
@@ -123,6 +187,7 @@ class CarefulTrainer(Trainer):
         evaluate=None,
         description="training",
         show=True,
+        stage=(1, 1),
         callbacks=(),
     ):
         super().__init__(
@@ -132,36 +197,41 @@ class CarefulTrainer(Trainer):
             train_dataset=dataset,
             eval_dataset=dataset if evaluate else None,
             processing_class=tokenizer,
-            callbacks=[Progress(description, show), *callbacks],
+            callbacks=[Progress(description, show, stage), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         self.measure = evaluate
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        output = model(**inputs)
-        if not torch.isfinite(output.loss):
-            raise NotFiniteError(
-                f"the loss is {output.loss.item()} at step {self.state.global_step + 1}. {self._last_checkpoint()} "
-                "Lower learning_rate, lengthen warmup_steps, or set precision to 'fp32', and run again."
-            )
-        self.record(output)
-        return (output.loss, output) if return_outputs else output.loss
-
-    def record(self, output):
-        """What a trainer keeps of each batch besides the loss."""
+        self.began, self.seconds_before = time.monotonic(), None
 
     @property
     def kept(self):
         """The model that is saved."""
         return self.model
 
-    def _last_checkpoint(self):
-        last = last_checkpoint(self.args.output_dir)
-        return (
-            f"The last good checkpoint is kept: {last}."
-            if last
-            else "There is no checkpoint before it."
-        )
+    @property
+    def seconds(self) -> float:
+        """How long the training has taken so far, killed legs included (up to their last log)."""
+        if self.seconds_before is None:  # the history of earlier legs is there once training began
+            told = [entry["seconds"] for entry in self.state.log_history if "seconds" in entry]
+            self.seconds_before = max(told, default=0.0)
+        return self.seconds_before + time.monotonic() - self.began
+
+    def record(self, output):
+        """What a trainer keeps of each batch besides the loss."""
+
+    def log(self, logs, start_time=None):
+        super().log(logs | {"seconds": round(self.seconds, 1)}, start_time)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        output = model(**inputs)
+        if not torch.isfinite(output.loss):
+            raise NotFiniteError(
+                f"the loss is {output.loss.item()} at step {self.state.global_step + 1}. "
+                f"{self._last_good()} Lower learning_rate, lengthen warmup_steps, or set precision "
+                "to 'fp32', and run again."
+            )
+        self.record(output)
+        return (output.loss, output) if return_outputs else output.loss
 
     def evaluate(self, *_, metric_key_prefix="eval", **__):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
@@ -171,63 +241,31 @@ class CarefulTrainer(Trainer):
         )
         return metrics
 
+    def _last_good(self):
+        last = newest_checkpoint(self.args.output_dir)
+        return (
+            f"The last good checkpoint is kept: {last}." if last else "There is no checkpoint yet."
+        )
+
     def _save(self, output_dir=None, state_dict=None):
-        broken = [name for name, p in self.kept.named_parameters() if not torch.isfinite(p).all()]
+        broken = [n for n, p in self.kept.named_parameters() if not torch.isfinite(p).all()]
         if broken:
             raise NotFiniteError(
-                f"{broken[0]} is not finite after step {self.state.global_step}: nothing was saved. "
-                f"{self._last_checkpoint()} Lower learning_rate and run again."
+                f"{broken[0]} is not finite after step {self.state.global_step}: nothing was "
+                f"saved. {self._last_good()} Lower learning_rate and run again."
             )
-        self.kept.save_pretrained(output_dir)
+        with quiet_library():
+            self.kept.save_pretrained(output_dir)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(output_dir)
 
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state
+        if self.is_world_process_zero():
+            folder = Path(self._get_output_dir(trial=trial))
+            seal(folder / f"checkpoint-{self.state.global_step}")
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        load_model(
-            self.kept, Path(resume_from_checkpoint) / "model.safetensors"
-        )  # each tensor in its own precision
-
-
-def last_checkpoint(folder) -> Path | None:
-    """The newest complete checkpoint of a run: one whose trainer state, written last, can be read."""
-    found = sorted(
-        Path(folder).glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])
-    )
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf8"))
-            return path
-        except (OSError, json.JSONDecodeError):  # killed while it was written
-            continue
-    return None
-
-
-class MemoryAccount(TorchDispatchMode):
-    """Bytes of the tensors made inside `with MemoryAccount(*known)` that are alive: `now`, and at `most` so far.
-
-    Every operation is watched, and each new tensor counted until it is freed: exact, and blind to what Python and its
-    libraries occupy. Storage of the known tensors (weights, an optimiser's moments) is not counted.
-    """
-
-    def __init__(self, *known: torch.Tensor):
-        super().__init__()
-        self.now = self.most = 0
-        self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
-
-    def _free(self, address, size):
-        self.now -= size
-        self.known.discard(address)
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        result = function(*arguments, **(options or {}))
-        for tensor in tree_leaves(result):
-            if (
-                isinstance(tensor, torch.Tensor)
-                and tensor.untyped_storage().data_ptr() not in self.known
-            ):
-                storage = tensor.untyped_storage()
-                self.known.add(storage.data_ptr())
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self._free, storage.data_ptr(), storage.nbytes())
-        self.most = max(self.now, self.most)
-        return result
+        # each tensor in its own precision
+        load_model(self.kept, Path(resume_from_checkpoint) / "model.safetensors")

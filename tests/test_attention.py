@@ -1,15 +1,20 @@
 """Maps of student and teacher, their agreement, and views that need no network."""
 
 import re
-import sys
 from dataclasses import replace
 
+import bertviz
 import nbformat
 import numpy as np
 import pytest
 import tiny
 import torch
-from minialbert.attention import (
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from transformers import BertForMaskedLM
+
+from minialbert import MiniAlbertForMaskedLM
+from minialbert.lab import attention, refresh
+from minialbert.lab.attention import (
     AttentionError,
     agreement,
     attention_maps,
@@ -17,12 +22,8 @@ from minialbert.attention import (
     head_view,
     model_view,
 )
-from nbformat.v4 import new_code_cell, new_notebook, new_output
-from transformers import BertForMaskedLM
-
-from minialbert import MiniAlbertForMaskedLM, attention, figures, lab
-from minialbert.distillation import start_student, student_config
 from minialbert.losses import attention_loss
+from minialbert.starting import start_student, student_config
 
 SENTENCE = "the old dog in a small house"
 
@@ -218,12 +219,22 @@ def test_student_and_teacher_are_told_apart(maps):
 
 
 def test_bertviz_still_reads_as_expected(maps):
-    """What is changed in its text is there to be changed, in the version that is pinned."""
+    """What is changed in its pages is there to be changed, in the version that is pinned."""
+    weights = [torch.from_numpy(layer)[None] for layer in maps.student]
+    pages = [
+        view(weights, maps.tokens, html_action="return").data
+        for view in (bertviz.head_view, bertviz.model_view)
+    ]
+    for why, pattern, _ in attention.CHANGES + attention.STUDENT_CHANGES:
+        assert any(re.search(pattern, page) for page in pages), why
     page = model_view(maps).page
-    for name, size in attention.SIZES.items():
-        assert page.count(f"{name} = {size};") == 2
-    assert page.count("LAYER_COLORS[layer % 10]") == 2 and page.count('"Iterations"') == 1
+    assert page.count("DIV_WIDTH = 425;") == 2 and page.count('"Iterations"') == 1
+    assert page.count("LAYER_COLORS[layer % 10]") == 2
     assert head_view(maps).page.count("Iteration: <select") == 1
+
+
+def test_a_model_has_the_width_that_the_page_gives_it(maps):
+    assert "  width: 425px;" in model_view(maps).page
 
 
 @VIEWS
@@ -250,50 +261,12 @@ def test_a_view_of_what_is_not_there(maps, make, message):
         make(maps)
 
 
-def test_missing_packages_are_named(maps, monkeypatch):
-    monkeypatch.setattr(attention, "SCRIPTS", {"XStatic-not-there": "jquery.min.js"})
-    attention._libraries.cache_clear()
-    with pytest.raises(AttentionError, match="XStatic-not-there.*pip install -c constraints.txt"):
-        head_view(maps)
-    attention._libraries.cache_clear()
-    monkeypatch.setitem(sys.modules, "bertviz", None)
-    with pytest.raises(AttentionError, match="bertviz.*pip install"):
-        head_view(maps)
-
-
 def test_a_notebook_keeps_no_foreign_javascript(maps):
     view = head_view(maps)
     bundle = view._repr_mimebundle_()
     notebook = new_notebook(
         cells=[new_code_cell("view", outputs=[new_output("execute_result", data=bundle)])]
     )
-    text = lab.canonical(nbformat.from_dict(notebook))
+    text = refresh.canonical(nbformat.from_dict(notebook))
     assert "application/vnd.jupyter.widget-view+json" in bundle and len(text) < 1000
     assert "head view of student and teacher, 9 tokens: run the cell to use it" in text
-
-
-# -- pictures
-
-
-def test_pictures_show_what_they_are_given(maps):
-    lines = figures.attention_lines(
-        maps.tokens, {"student": maps.student[0, 0], "teacher": maps.teacher[0, 0]}, chosen=[2, 5]
-    )
-    shown = [one[0, 0, [2, 5]] for one in (maps.student, maps.teacher)]
-    shown = [weights[weights > 0.02] for weights in shown]  # fainter ones are not drawn
-    for axis, weights in zip(lines.axes, shown):
-        assert [line.get_alpha() for line in axis.lines] == pytest.approx(weights) and len(
-            weights
-        ) > 5
-    grid = figures.attention_grid(maps.student, maps.teacher, maps.layer_map, heads=[1, 3])
-    assert len(grid.axes[0].images) == 2 * 2 * 2
-    assert [label.get_text() for label in grid.axes[0].get_yticklabels()] == [
-        "iteration 1",
-        "layer 1",
-        "iteration 2",
-        "layer 4",
-    ]
-    heat = figures.agreement_maps({"student": agreement(maps)}, maps.layer_map)
-    assert len(heat.axes[0].texts) == agreement(maps).size
-    bars = figures.divergence_parts({"student": ([0.2, 0.3], [0.1, 0.4])}, maps.layer_map)
-    assert [bar.get_height() for bar in bars.axes[0].patches] == pytest.approx([0.2, 0.3, 0.1, 0.4])

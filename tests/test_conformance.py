@@ -1,6 +1,6 @@
-"""What the published implementation computes, recorded on random weights; every array of every file is compared.
+"""What the published implementation computes, recorded on random weights; every array is compared.
 
-The vectors lie beside the project (../shared/conformance): where they are absent these tests are skipped.
+The vectors lie beside the project (../shared/conformance): where they are absent tests are skipped.
 Tolerance: 1e-5 of a tensor's largest magnitude, 1e-4 for gradients.
 """
 
@@ -146,7 +146,9 @@ def test_losses_on_random_tensors(vectors):
         teacher = v[f"att_{kind}/teacher"]
         compare(
             f"att_{kind}",
-            lambda s: sum(attention_loss(s[k], teacher[2 * k + 1], mask) for k in range(3)),
+            lambda s, teacher=teacher: sum(
+                attention_loss(s[k], teacher[2 * k + 1], mask) for k in range(3)
+            ),
             v[f"att_{kind}/student"],
         )
     teacher = v["hid/teacher"]

@@ -1,27 +1,23 @@
-"""The objective against a plain writing of it, the student's start, and runs that survive what happens to runs."""
+"""The objective against a plain writing of it, the student's start, and runs that are killed."""
 
-import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 from tiny import make_corpus, make_teacher, teacher_config
-from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertModel
 
-from minialbert import MiniAlbertForMaskedLM, distillation, lab
+from minialbert import MiniAlbertForMaskedLM, distillation
+from minialbert.checkpoints import MARKER, newest_checkpoint
 from minialbert.corpus import CorpusError
 from minialbert.distillation import (
     DistilArguments,
@@ -30,17 +26,20 @@ from minialbert.distillation import (
     LossWeights,
     default_layer_map,
     distil,
-    distil_by_torchrun,
+    prepare,
+)
+from minialbert.lab.parameters import notebook_parameters
+from minialbert.losses import attention_loss, hidden_loss, mlm_loss, output_loss
+from minialbert.starting import (
+    StartError,
     fit_mlm_head,
     load_teacher,
     masked_lm_head,
-    prepare,
     start_student,
     student_config,
     truncated_svd,
 )
-from minialbert.losses import attention_loss, hidden_loss, mlm_loss, output_loss
-from minialbert.training import NotFiniteError, TrainingError, last_checkpoint
+from minialbert.training import NotFiniteError, TrainingError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -166,32 +165,7 @@ def test_the_objective_is_equation_11(teacher, batch, layer_map, reduction):
     )
 
 
-@pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-    reason="needs oneDNN with bfloat16, which this build of torch or this processor lacks",
-)
-def test_a_teacher_in_bf16_is_packed_and_says_what_it_said(teacher, batch):
-    """Its weights in oneDNN's order give the same; so do other sizes of a batch, a copy, and a cast back to fp32."""
-    for parameter in teacher.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)  # biases too, which begin as zeros
-    plain = copy.deepcopy(teacher)
-    distiller = Distiller(make_student(teacher), teacher.bfloat16())
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    for rows in (3, 1):
-        part = {name: tensor[:rows] for name, tensor in inputs.items()}
-        expected = plain(**part, output_hidden_states=True).hidden_states
-        states, _ = distiller.teacher_states(**part)
-        there = part["attention_mask"].bool()
-        for ours, theirs in zip(states, expected):
-            assert F.cosine_similarity(ours.float()[there], theirs[there], dim=-1).min() > 0.999
-    linears = [m for m in teacher.bert.modules() if isinstance(m, torch.nn.Linear)]
-    assert len(linears) == 6 * 4 and all(m.packed.is_mkldnn for m in linears)
-    rounded = copy.deepcopy(plain).bfloat16().float()(**inputs).logits
-    for wide in (copy.deepcopy(teacher).float(), teacher.float()):
-        torch.testing.assert_close(wide(**inputs).logits, rounded)
-
-
-def test_heads_run_at_labelled_positions_and_maps_only_where_compared(teacher, batch):
+def test_both_heads_run_at_masked_positions_only(teacher, batch):
     student = make_student(teacher)
     distiller = Distiller(student, teacher, layer_map=[1, 3])
     rows = []
@@ -200,13 +174,6 @@ def test_heads_run_at_labelled_positions_and_maps_only_where_compared(teacher, b
     distiller(**batch)
     assert rows == [(batch["labels"] != -100).sum()] * 2
     labels = batch.pop("labels")
-    states, maps = distiller.teacher_states(**batch)
-    assert set(maps) == {1, 3} and len(states) == 5
-    teacher.set_attn_implementation("eager")
-    library = teacher.bert(**batch, output_hidden_states=True, output_attentions=True)
-    torch.testing.assert_close(states[-1], library.hidden_states[-1])
-    for layer, attention in maps.items():
-        torch.testing.assert_close(attention, library.attentions[layer - 1])
     # no labels, no heads: the alignment alone
     assert distiller(**batch).terms["mlm"].isnan() and torch.isfinite(distiller(**batch).loss)
     nothing = distiller(**batch, labels=torch.full_like(labels, -100))
@@ -220,7 +187,6 @@ def test_the_teacher_is_frozen_in_eval_mode_and_not_part_of_the_student(teacher,
     assert all(p.grad is None for p in teacher.parameters())
     assert all(p.grad is not None for p in distiller.student.minialbert.parameters())
     assert all(name.startswith("student.") for name in distiller.state_dict())
-    assert distiller.double().teacher.bert.embeddings.word_embeddings.weight.dtype == torch.float64
 
 
 def test_a_term_of_weight_zero_is_not_computed(teacher, batch):
@@ -253,9 +219,9 @@ def test_default_layer_map():
         (dict(num_attention_heads=8), {}, "num_attention_heads 8.*head by head.*Set the student's"),
         (dict(vocab_size=50), {}, "vocab_size 50"),
         (dict(num_hidden_layers=3), {}, "3 iterations do not divide 4"),
-        ({}, dict(layer_map=[1, 5]), r"\[5\] is outside the teacher's layers 1..4"),
-        ({}, dict(layer_map=[0, 2]), r"\[0\] is outside"),
-        ({}, dict(layer_map=[1]), "1 entries for 2 iterations"),
+        ({}, dict(layer_map=[1, 5]), "give one teacher layer, 1..4"),
+        ({}, dict(layer_map=[0, 2]), "give one teacher layer, 1..4"),
+        ({}, dict(layer_map=[1]), "each of the 2 iterations"),
         ({}, dict(attention_reduction="mean"), "choose one of published, row"),
     ],
 )
@@ -309,7 +275,7 @@ def test_a_head_is_fitted_to_a_teacher_without_one(files, tmp_path):
         assert (
             fitted.cls.predictions.decoder.weight is fitted.bert.embeddings.word_embeddings.weight
         )
-    assert losses[1] < losses[0] - 1
+    assert losses[1] < losses[0] - 0.5
     assert all(torch.equal(p, before[name]) for name, p in setup.teacher.named_parameters()), (
         "the encoder is frozen"
     )
@@ -349,9 +315,9 @@ def test_the_shared_block_starts_from_the_teacher(teacher):
     random = start_student(config, teacher, block="random").minialbert.encoder.block
     assert not torch.allclose(random.attention.query.weight, average.attention.query.weight)
     for start in (0, 5, "middle", True):
-        with pytest.raises(DistillationError, match="use 'random', 'average', or a layer 1..4"):
+        with pytest.raises(StartError, match="use 'random', 'average', or a layer 1..4"):
             start_student(config, teacher, block=start)
-    with pytest.raises(DistillationError, match="use block='random'"):
+    with pytest.raises(StartError, match="use block='random'"):
         start_student(
             student_config(
                 teacher.config, intermediate_size=48, num_hidden_layers=2, embedding_size=8
@@ -380,7 +346,7 @@ def test_embeddings_start_from_the_teacher(teacher, files):
     positions = torch.arange(7).expand(2, 7)
     torch.testing.assert_close(copied.eval()(ids, ids * 0, positions), teacher.bert.embeddings(ids))
     with pytest.raises(
-        DistillationError, match="a table of .*32.* for a student of .*8.*set embedding_size to 32"
+        StartError, match="a table of .*32.* for a student of .*8.*set embedding_size to 32"
     ):
         start_student(make_student(teacher).config, teacher, embeddings="copied")
 
@@ -397,7 +363,7 @@ def test_embeddings_of_another_model_need_the_same_words(teacher, files, tmp_pat
     vocabulary = words["model"]["vocab"]
     vocabulary["cat"], vocabulary["dog"] = vocabulary["dog"], vocabulary["cat"]
     (small / "tokenizer.json").write_text(json.dumps(words))
-    with pytest.raises(DistillationError, match="other word pieces than the teacher's"):
+    with pytest.raises(StartError, match="other word pieces than the teacher's"):
         start_student(make_student(teacher).config, teacher, tokenizer, embeddings=str(small))
 
 
@@ -408,15 +374,15 @@ def test_a_run_learns_and_its_student_loads(files, tmp_path):
     run = arguments(files, tmp_path, steps=40, learning_rate=3e-3, eval_steps=20, save_steps=20)
     setup = prepare(run)
     before = setup.evaluate()
-    folder = distil(setup)
+    folder, history, seconds = distil(setup)
     after = setup.evaluate()
     assert after["hidden"] < 0.8 * before["hidden"] and after["mlm"] < before["mlm"]
     assert len(after["hidden_per_iteration"]) == 2 and after["labelled"] > 0
     again = AutoModelForMaskedLM.from_pretrained(folder)
     assert setup.evaluate(again) == after
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == setup.tokenizer.get_vocab()
-    history = json.loads((tmp_path / "history.json").read_text())
     logged = [entry for entry in history if "loss" in entry]
+    assert 0 < seconds == max(entry["seconds"] for entry in history)
     assert (
         len(logged) == 40
         and {"mlm", "attention", "hidden", "output", "embedding"} <= logged[0].keys()
@@ -424,7 +390,7 @@ def test_a_run_learns_and_its_student_loads(files, tmp_path):
     assert [entry["step"] for entry in history if "eval_hidden" in entry] == [20, 40]
     assert logged[0]["loss"] == pytest.approx(setup.arguments.weights.total(logged[0]), rel=1e-4)
     checkpoints = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert checkpoints == ["checkpoint-20", "checkpoint-40"]
+    assert checkpoints == ["checkpoint-20", "checkpoint-40", "owner.json"]
 
 
 def test_a_look_on_the_way_takes_windows_evenly_spread(files, tmp_path):
@@ -434,9 +400,9 @@ def test_a_look_on_the_way_takes_windows_evenly_spread(files, tmp_path):
     labels = batch.pop("labels")
     batch["input_ids"] = torch.where(labels == -100, batch["input_ids"], labels)
     with torch.no_grad():
-        _, hidden, *_ = setup.distiller.eval().compare(**batch)
+        hidden = setup.distiller.eval()(**batch).terms["hidden"].item() / 2
     some, every = setup.evaluate(most=4), setup.evaluate()
-    assert some["hidden_per_iteration"] == pytest.approx([loss.item() for loss in hidden])
+    assert some["hidden"] == pytest.approx(hidden)
     assert some["labelled"] == (labels != -100).sum() < every["labelled"]
     assert setup.evaluate(most=8) == setup.evaluate(most=100) == every
 
@@ -460,7 +426,7 @@ def test_choices_of_a_run(files, tmp_path, choices):
         for name, value in choices.items()
     }
     setup = prepare(arguments(files, tmp_path, steps=4, **choices))
-    assert (distil(setup) / "model.safetensors").exists()
+    assert (distil(setup).folder / "model.safetensors").exists()
 
 
 DRIVER = """
@@ -516,28 +482,70 @@ def test_killed_three_times_and_resumed_is_bit_identical(files, tmp_path):
         for name in ("whole", "killed")
     )
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    losses = [
-        [
-            entry["loss"]
-            for entry in json.loads((tmp_path / name / "history.json").read_text())
-            if "loss" in entry
-        ]
-        for name in ("whole", "killed")
-    ]
+    losses = [losses_of(tmp_path / name) for name in ("whole", "killed")]
     assert losses[0] == losses[1] and len(losses[0]) == 14
 
 
-def test_a_checkpoint_cut_off_while_written_is_passed_over(files, tmp_path):
-    run = arguments(files, tmp_path, steps=4)
-    distil(prepare(run))
-    checkpoints = tmp_path / "checkpoints"
-    assert last_checkpoint(checkpoints).name == "checkpoint-4"
-    state = checkpoints / "checkpoint-4" / "trainer_state.json"
-    state.write_text(state.read_text()[:20])
-    assert last_checkpoint(checkpoints).name == "checkpoint-2"
-    distil(prepare(run))
-    assert last_checkpoint(checkpoints).name == "checkpoint-4"
-    assert last_checkpoint(tmp_path / "nowhere") is None
+def history(folder):
+    """The log of a run, as its newest checkpoint has it."""
+    state = newest_checkpoint(folder / "checkpoints") / "trainer_state.json"
+    return json.loads(state.read_text())["log_history"]
+
+
+def losses_of(folder):
+    return [entry["loss"] for entry in history(folder) if "loss" in entry]
+
+
+def damage(file, how):
+    if how == "missing":
+        return file.unlink()
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] if how == "cut" else bytes(len(content)))
+
+
+@pytest.mark.parametrize("how", ["cut", "zeroed", "missing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+        MARKER,
+    ],
+)
+def test_a_damaged_checkpoint_is_found_named_and_passed_over(
+    files, tmp_path, capsys, whole_run, name, how
+):
+    """The run goes on from the one before, and ends with the same weights."""
+    run, weights = whole_run
+    shutil.copytree(run.run_folder, tmp_path / "run")
+    run = replace(run, run_folder=str(tmp_path / "run"))
+    checkpoints = tmp_path / "run/checkpoints"
+    damage(checkpoints / "checkpoint-4" / name, how)
+    shutil.rmtree(tmp_path / "run/student")
+    assert newest_checkpoint(checkpoints).name == "checkpoint-2"
+    told = capsys.readouterr().err
+    assert "checkpoint-4 is passed over" in told and name in told
+    folder = distil(prepare(run)).folder
+    again = load_file(folder / "model.safetensors")
+    assert all(torch.equal(again[key], weights[key]) for key in weights)
+    assert newest_checkpoint(checkpoints).name == "checkpoint-4"
+
+
+@pytest.fixture(scope="module")
+def whole_run(files, tmp_path_factory):
+    """A finished run of four steps, with checkpoints after the second and the fourth."""
+    run = arguments(files, tmp_path_factory.mktemp("whole") / "run", steps=4, dropout=0.3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIALBERT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        folder = distil(prepare(run)).folder
+    return run, load_file(folder / "model.safetensors")
+
+
+def test_no_checkpoint_where_there_is_none(tmp_path):
+    assert newest_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_two_processes_equal_one(files, tmp_path):
@@ -560,68 +568,25 @@ def test_two_processes_equal_one(files, tmp_path):
         ]
         result = subprocess.run(command, env=environment(), capture_output=True, text=True)
         assert result.returncode == 0, result.stderr[-3000:]
-        history = json.loads((folder / "history.json").read_text())
-        traces.append(
-            [
-                [entry[name] for name in ("loss", "mlm", "hidden", "attention", "output")]
-                for entry in history
-                if "loss" in entry
-            ]
-        )
+        terms = ("loss", "mlm", "hidden", "attention", "output")
+        logged = [entry for entry in history(folder) if "loss" in entry]
+        traces.append([[entry[name] for name in terms] for entry in logged])
     assert len(traces[0]) == 6
     torch.testing.assert_close(
         torch.tensor(traces[0]), torch.tensor(traces[1]), rtol=1e-5, atol=1e-5
     )
 
 
-def test_torchrun_from_the_notebook_is_followed(files, tmp_path, capfd, monkeypatch):
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-    run = arguments(files, tmp_path, steps=4)
-    folder = distil_by_torchrun(run, 2)
-    printed = capfd.readouterr().out
-    assert "[default0]:" in printed and (tmp_path / "torchrun.log").read_text() == printed
-    weights = load_file(folder / "model.safetensors")
-    setup = prepare(run)
-    distil(setup)  # as the notebook does next: nothing is left to train
-    assert len(json.loads((tmp_path / "history.json").read_text())) >= 4
-    torch.testing.assert_close(
-        dict(load_file(folder / "model.safetensors")), weights, rtol=0, atol=0
-    )
-
-
-def test_a_rank_that_fails_is_named(files, tmp_path, monkeypatch):
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-
-    def kill():
-        while True:
-            for child in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error):
-                    if child.environ().get("LOCAL_RANK") == "1" and list(
-                        (tmp_path / "checkpoints").glob("*")
-                    ):
-                        return child.kill()
-            time.sleep(0.1)
-
-    threading.Thread(target=kill, daemon=True).start()
-    with pytest.raises(
-        TrainingError, match="rank 1 failed first.*torchrun.log.*from the last checkpoint"
-    ):
-        distil_by_torchrun(arguments(files, tmp_path, steps=4000), 2)
-    assert "Signal 9" in (tmp_path / "torchrun.log").read_text()
-
-
 def test_other_arguments_do_not_resume_a_run(files, tmp_path):
     run = arguments(files, tmp_path, steps=2)
     distil(prepare(run))
     with pytest.raises(
-        DistillationError, match="learning_rate was 0.001, is 0.002.*choose another run_folder"
+        TrainingError, match="learning_rate was 0.001, is 0.002.*choose another run_folder"
     ):
         distil(prepare(replace(run, learning_rate=2e-3)))
 
 
-def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(files, tmp_path, monkeypatch):
+def test_a_nan_stops_the_run_and_keeps_the_newest_checkpoint(files, tmp_path, monkeypatch):
     setup = prepare(arguments(files, tmp_path))
     forward, calls = Distiller.forward, []
 
@@ -637,7 +602,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(files, tmp_path, monk
         ".*checkpoint-4.*Lower learning_rate",
     ):
         distil(setup)
-    assert last_checkpoint(tmp_path / "checkpoints").name == "checkpoint-4"
+    assert newest_checkpoint(tmp_path / "checkpoints").name == "checkpoint-4"
 
 
 def test_weights_that_are_not_finite_are_never_saved(files, tmp_path, monkeypatch):
@@ -648,7 +613,7 @@ def test_weights_that_are_not_finite_are_never_saved(files, tmp_path, monkeypatc
     )
     with pytest.raises(NotFiniteError, match="step 1"):
         distil(setup)
-    assert last_checkpoint(tmp_path / "checkpoints") is None
+    assert newest_checkpoint(tmp_path / "checkpoints") is None
 
 
 def run_main(content, path):
@@ -661,10 +626,8 @@ def run_main(content, path):
 def test_the_command_line_names_what_is_wrong(files, tmp_path):
     good = asdict(arguments(files, tmp_path / "run"))
     file = tmp_path / "run.yaml"
-    assert "unknown parameter 'lerning_rate'; did you mean 'learning_rate'" in run_main(
-        {**good, "lerning_rate": 1e-3}, file
-    )
-    assert "'steps' must be int, not str 'many'" in run_main({**good, "steps": "many"}, file)
+    assert "lerning_rate" in run_main({**good, "lerning_rate": 1e-3}, file)
+    assert "steps" in run_main({**good, "steps": "many"}, file)
     assert "do not divide 4 teacher layers" in run_main({**good, "num_iterations": 3}, file)
     assert "choose one of auto, bf16, fp32" in run_main({**good, "precision": "half"}, file)
     assert "SourceError" in run_main({**good, "teacher": str(tmp_path / "nowhere")}, file)
@@ -687,18 +650,9 @@ def test_a_corpus_that_cannot_be_used(files, tmp_path, lines, message):
         prepare(arguments(files, tmp_path / "run", corpus=str(tmp_path / "bad.jsonl")))
 
 
-def test_the_notebook_and_torchrun_take_the_same_parameters():
-    cell = lab.notebook_parameters(ROOT / "notebooks/07_distil.ipynb")
-    ours, theirs = (
-        {field.name: field.type for field in fields(known)} for known in (DistilArguments, cell)
-    )
-    assert (
-        str(theirs.pop("store")) == "str | None" and theirs.pop("processes") is int
-    )  # the notebook's own
-    assert ours == theirs
-    ours, theirs = asdict(DistilArguments()), asdict(cell())
-    assert (theirs.pop("store"), theirs.pop("processes")) == (None, 1)
-    assert theirs.pop("run_folder") == "../" + ours.pop(
-        "run_folder"
-    )  # a notebook runs in its own folder
-    assert ours == theirs
+def test_the_notebook_takes_every_choice_of_a_run():
+    """Its cell shows some; a parameter file may give any other."""
+    known = notebook_parameters(ROOT / "notebooks/07_distil.ipynb")
+    assert issubclass(known, DistilArguments)
+    shown = {**asdict(known()), "run_folder": "runs/07_distil"}  # it runs in its own folder
+    assert shown == asdict(DistilArguments())

@@ -1,77 +1,109 @@
-"""Figures that claim a scale keep it."""
+"""The plots that notebooks share show the numbers they are given."""
 
-from collections import Counter
+import subprocess
+import sys
 
+import matplotlib
+import numpy as np
 import pytest
-from conftest import ROOT
 from matplotlib.colors import to_hex
 
-from minialbert import batch, figures, paper
+from minialbert.lab import figures
 
 
-def test_bodies_and_files_are_drawn_to_scale():
-    files = {"one": 400_000, "two": 900_000}
-    axis = figures.body_and_files(20_000_000, files, whole=21_000_000).axes[0]
-    areas = [patch.get_width() * patch.get_height() for patch in axis.patches]
-    assert areas == pytest.approx(
-        [20e6, 400e3, 900e3, 21e6, 21e6]
-    )  # the body, its files, a whole model a task
-    assert "21.3 MB for one body, 42.0 MB otherwise" in axis.get_title(loc="left")
+def bars(axis):
+    """{colour: lengths} of an axis's horizontal bars."""
+    found = {}
+    for patch in axis.patches:
+        found.setdefault(to_hex(patch.get_facecolor()).upper(), []).append(patch.get_width())
+    return found
 
 
-def test_tuning_scores_are_shown_against_the_first():
-    axis = figures.tuning_scores(
-        {"all": [80.0, 82.0], "adapters": [78.0]}, "accuracy", "title", within=3
+def test_importing_changes_no_setting_and_the_style_is_chosen_by_name():
+    code = (
+        "import matplotlib; before = dict(matplotlib.rcParams);"
+        "from minialbert.lab import figures; assert dict(matplotlib.rcParams) == before;"
+        "figures.use_style(); assert not matplotlib.rcParams['axes.spines.top']"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_system_has_its_colour_by_its_whole_name():
+    assert figures.system_colour("teacher") == figures.COLOURS["teacher"]
+    assert figures.system_colour("long student") != figures.system_colour("student")
+    assert figures.system_colour("my teacher's friend") == figures.COLOURS["student"]
+
+
+def test_parameter_bars_stack_what_each_model_has():
+    axis = figures.parameter_bars(
+        {"A": {"embeddings": 2e6, "blocks": 3e6}, "B": {"embeddings": 1e6, "adapters": 5e5}}
     ).axes[0]
-    assert [text.get_text().strip() for text in axis.texts] == ["81.0", "78.0"]
-    shade = axis.patches[0]
-    assert (shade.get_x(), shade.get_width()) == (78.0, 3.0)
+    assert bars(axis) == {
+        figures.COLOURS["sky"]: pytest.approx([2, 1]),
+        figures.COLOURS["student"]: pytest.approx([3, 0], nan_ok=True),
+        figures.COLOURS["extra"]: pytest.approx([0, 0.5], nan_ok=True),
+    }
+    assert [text.get_text().strip() for text in axis.texts] == ["5.00 M", "1.50 M"]
 
 
-def test_every_claim_is_a_square_of_its_verdicts_colour():
-    axis = figures.ledger_squares({"one": ["exact", "needs a run", "exact"], "two": ["slip"]}).axes[
-        0
+def test_stacked_shares_are_written_in_where_there_is_room():
+    axis = figures.stacked_bars({"a": {"x": 0.97, "y": 0.03}}, "share", "title", True).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["97%", ""]
+
+
+def test_loss_curves_show_means_over_iterations():
+    history = [
+        {"step": 1, "loss": 9.0, "hidden": 3.0, "mlm": 6.0},
+        {"step": 2, "loss": 5.0, "hidden": 1.5, "mlm": 3.0},
+        {"step": 2, "eval_hidden": 0.4},
     ]
-    colours = Counter(to_hex(patch.get_facecolor()).upper() for patch in axis.patches)
-    wanted = {"exact": 2, "needs a run": 1, "slip": 1}
-    assert colours == {figures.VERDICTS[verdict][0]: count for verdict, count in wanted.items()}
-    assert [text.get_text() for text in axis.texts] == ["=", "=", "", "!"]
+    left, right = figures.loss_curves(history, iterations=3).axes
+    curves = {line.get_label(): line.get_ydata().tolist() for line in left.lines}
+    assert curves["hidden states (eq. 8)"] == pytest.approx([1.0, 0.5])
+    assert curves["masked words (eq. 6)"] == [6.0, 3.0] and len(curves) == 2
+    assert [line.get_ydata().tolist() for line in right.lines] == [[0.4]]
 
 
-def test_the_architecture_is_drawn_to_scale():
-    shared = {"embeddings": 20e6, "block": 10e6, "total": 80e6}
-    axis = figures.architecture(
-        shared | {"layers": 6}, {**shared, "embeddings": 5e6, "visits": 3}
-    ).axes[0]
-    areas = [
-        patch.get_width() * patch.get_height()
-        for patch in axis.patches
-        if to_hex(patch.get_facecolor()) != figures.COLOURS["extra"].lower()
-    ]
-    assert areas == pytest.approx(
-        [2, *[1] * 6, 0.5, *[1] * 3]
-    )  # in blocks: table, layers; table, visits
+def test_agreement_maps_frame_the_closest_head():
+    axis = figures.agreement_maps({"student": np.array([[0.9, 0.2], [0.5, 0.7]])}, [1, 4]).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["0.9", "0.2", "0.5", "0.7"]
+    assert axis.patches[0].get_xy() == (1, 0)
+    assert [label.get_text() for label in axis.get_yticklabels()][1] == "iteration 2\nlayer 4"
 
 
-def test_make_figures_draws_the_committed_pictures(tmp_path):
-    recipe = (
-        (ROOT / "Makefile")
-        .read_text(encoding="utf8")
-        .partition("\nfigures:")[2]
-        .partition("\n\n")[0]
-    )
-    assert "run notebooks/14_results.ipynb -p pictures ../figures --to" in recipe
-    batch.run_notebook(
-        ROOT / "notebooks/14_results.ipynb",
-        {"pictures": str(tmp_path / "drawn")},
-        tmp_path,
-        quiet=True,
-    )
-    drawn, committed = (
-        sorted(path.name for path in folder.glob("*"))
-        for folder in (tmp_path / "drawn", ROOT / "figures")
-    )
-    assert drawn == [name for name in committed if name != "data"]
-    assert all(path.stat().st_size > 10_000 for path in (tmp_path / "drawn").iterdir())
-    verdicts = (tmp_path / "ledger.csv").read_text(encoding="utf8").count("\n")
-    assert verdicts > len(paper.CLAIMS)  # and a line of names
+def test_scores_are_shown_by_mean_and_seed():
+    scores = {"teacher": [0.9], "student": [0.7, 0.8]}
+    axis = figures.scores_side_by_side({"Fine-tuned": ("Pearson", scores)}).axes[0]
+    assert bars(axis) == {
+        figures.COLOURS["teacher"]: pytest.approx([0.9]),
+        figures.COLOURS["student"]: pytest.approx([0.75]),
+    }
+    assert axis.lines[0].get_xdata() == pytest.approx([0.7, 0.8])
+
+
+def test_effects_tell_the_papers_values_from_ours():
+    here = {"hidden only": (-1.0, 0.5, [-1.2, -0.8])}
+    paper = {"hidden only": (-2.0, None, [])}
+    left, right = figures.effects({"Here": ("points", here), "Paper": ("points", paper)}, "T").axes
+    dots = [axis.containers[0].lines[0] for axis in (left, right)]
+    assert [dot.get_xdata()[0] for dot in dots] == [-1.0, -2.0]
+    assert dots[0].get_color() == figures.COLOURS["student"] != dots[1].get_color()
+
+
+def test_points_lie_where_the_numbers_say():
+    averages = {"BERT-base": (110, 80.0), "MiniALBERT, rank 128, adapters": (12, 76.5)}
+    left, right = figures.score_against_parameters(
+        averages, "stsb", averages, {"student": (6, 79.0)}
+    ).axes
+    assert [line.get_xydata()[0].tolist() for line in left.lines] == [[110, 80], [12, 76.5]]
+    assert right.lines[-1].get_xydata().tolist() == [[6, 79]]
+    models = {"DistilBERT": (66, 1.0, 0.9, 1.1), "MiniALBERT 128 + adapters": (12, 1.2, 1.1, 1.4)}
+    axis = figures.size_against_latency(models).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["DistilBERT", "rank 128"]
+    points = [container.lines[0].get_xydata()[0].tolist() for container in axis.containers]
+    assert points == [[66, 1.0], [12, 1.2]]
+
+
+def test_no_figure_is_left_open():
+    figures.parameter_bars({"A": {"blocks": 1}})
+    assert not matplotlib.pyplot.get_fignums()

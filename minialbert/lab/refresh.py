@@ -1,73 +1,103 @@
-"""Notebooks run in place and written in canonical form."""
+"""Notebooks run in place and written in canonical form.
+
+    python -m minialbert.lab.refresh [NOTEBOOK ...]
+
+Without a name, all of notebooks/, by this environment's own Python.
+"""
 
 import copy
 import itertools
 import json
+import os
+import sys
+import time
 from pathlib import Path
 
-
-def _tags(cell) -> list:
-    return cell.metadata.get("tags", [])
+ROOT = Path(__file__).resolve().parents[2]
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def read_notebook(path):
-    """A notebook file, with an id for each cell: its own, or cell-<number>."""
+    """A notebook file, with an id for each cell: its own, or the next free cell-<number>."""
     import nbformat
 
     content = json.loads(Path(path).read_text(encoding="utf8"))
-    taken, seen = {cell.get("id") for cell in content["cells"]}, {None}
-    for number, cell in enumerate(content["cells"], 1):
+    taken = {cell.get("id") for cell in content["cells"]}
+    free = (name for n in itertools.count(1) if (name := f"cell-{n}") not in taken)
+    seen = {None}
+    for cell in content["cells"]:
         if cell.get("id") in seen:
-            cell["id"] = next(
-                name for n in itertools.count(number) if (name := f"cell-{n}") not in taken
-            )
-        taken.add(cell["id"])
+            cell["id"] = next(free)
         seen.add(cell["id"])
     return nbformat.reads(json.dumps(content | {"nbformat_minor": 5}), as_version=4)
 
 
-def _canonical_outputs(cell) -> list:
-    kept = []
-    for output in cell.outputs:
-        if output.output_type == "stream":
-            if output.name == "stderr":
-                continue
-            if kept and kept[-1].output_type == "stream":
-                kept[-1].text += output.text
-                continue
-        elif output.output_type == "error":  # the rest of a traceback names this machine's paths
-            output.traceback = [f"{output.ename}: {output.evalue}"]
-        elif (
-            "application/vnd.jupyter.widget-view+json" in output.data
-        ):  # a random id of a state nobody keeps
-            output.data = {"text/plain": output.data.get("text/plain", "")}
-        kept.append(output)
-    return kept
-
-
 def canonical(notebook) -> str:
-    """The one text of an executed notebook: two refreshes of a deterministic notebook are byte-identical.
+    """The one text of an executed notebook: two refreshes of one without chance are byte-identical.
 
-    Of cell metadata only the tags stay (a cell tagged `solution` is folded); no stderr, no widget state, of a
-    traceback only its last line.
+    Of cell metadata only the tags stay (a cell tagged `solution` is folded); no stderr, no widget
+    state, no line that a carriage return overwrote; of an error only its last line.
     """
     import nbformat
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
-        tags, cell.metadata = _tags(cell), {}
-        if tags:
-            cell.metadata["tags"] = tags
+        # Not nbconvert's ClearMetadataPreprocessor, which leaves a text cell's metadata as it is.
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags} if tags else {}
         if "solution" in tags:
             cell.metadata["jupyter"] = {"source_hidden": True}
         if cell.cell_type == "code":
-            cell.outputs = _canonical_outputs(cell)
-    notebook.metadata = {
-        "kernelspec": {
-            "display_name": "Python 3 (ipykernel)",
-            "language": "python",
-            "name": "python3",
-        },
-        "language_info": {"name": "python"},
-    }
+            cell.outputs = [_canonical(output) for output in cell.outputs if not _is_stderr(output)]
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    python = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": python, "language_info": {"name": "python"}}
     return nbformat.writes(nbformat.from_dict(notebook)) + "\n"
+
+
+def _is_stderr(output) -> bool:
+    return output.output_type == "stream" and output.name == "stderr"
+
+
+def _canonical(output):
+    if output.output_type == "error":  # the rest of a traceback names this machine's paths
+        output.traceback = [f"{output.ename}: {output.evalue}"]
+    elif WIDGET in output.get("data", {}):  # a random id, of a state that nobody keeps
+        output.data = {"text/plain": output.data.get("text/plain", "")}
+    return output
+
+
+def refresh(*paths):
+    """Runs notebooks, by default all, in their own folders and writes them in canonical form.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell without the tag `raises-exception` raised;
+            that file is left as it was.
+        nbclient.exceptions.DeadKernelError: likewise.
+    """
+    import nbclient
+    from traitlets.config import Config
+
+    encrypted = Config(KernelManager={"transport_encryption": "auto"})  # a kernel warns of less
+    for path in map(Path, paths or sorted((ROOT / "notebooks").glob("*.ipynb"))):
+        began, notebook = time.perf_counter(), read_notebook(path)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        print(f"{path.name:<40}", end="", flush=True)
+        nbclient.NotebookClient(
+            notebook,
+            kernel_name="python3",
+            timeout=7200,
+            resources={"metadata": {"path": str(path.parent)}},
+            config=encrypted,
+        ).execute()
+        path.write_text(canonical(notebook), encoding="utf8")
+        print(f"{time.perf_counter() - began:7.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ.pop("MPLBACKEND", None)  # pictures belong into the notebook
+    refresh(*sys.argv[1:])

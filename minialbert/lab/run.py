@@ -1,28 +1,43 @@
-"""A run's folder and its one record."""
+"""A run's folder and its one record, `result.json`.
 
+The record holds status ("running" from the start, then "done" or "failed"), notebook, parameters,
+inputs (a hash of what was read; null: not known), code (commit, and a hash of what ran), versions,
+machine, started (UTC), seconds (of all legs, where a run was killed and went on), peak_memory_mb,
+records (flat, scores as fractions), series (curves by name), parts (finished pieces, `Run.once`)
+and, of a failed run, error. Stored results in figures/data are such records.
+"""
+
+import atexit
 import dataclasses
+import hashlib
 import json
 import math
 import os
-import platform
-import shlex
 import sys
 import time
 import types
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .machine import _commit, _machine, _version
+from filelock import FileLock, Timeout
 
-ROOT = Path(__file__).resolve().parents[2]
+from . import machine
+
+RECORD = "result.json"
+_open = {}  # {folder: its Run}: where a cell is run again, the last one counts
+PLACES = ("run_folder",)  # parameters that say where a run lies, not what it is
 
 
 class NotYetRun(RuntimeError):
     """What an earlier notebook makes is not there; the message says which notebook to run."""
 
 
+class RunError(RuntimeError):
+    """A folder that belongs to another run, or a file that is no record; nothing was touched."""
+
+
 def require(path, made_by="07_distil", minutes=10) -> Path:
-    """`path` if it exists; else NotYetRun, naming the notebook that makes it and its minutes on 2 cores."""
+    """`path` if it exists; else NotYetRun, naming the notebook that makes it and its minutes."""
     if not Path(path).exists():
         raise NotYetRun(
             f"this notebook needs {path}; run notebook {made_by} first (about {minutes} minutes) "
@@ -32,142 +47,222 @@ def require(path, made_by="07_distil", minutes=10) -> Path:
 
 
 def plain(value):
-    """What JSON can hold of numbers, arrays, tensors, dataclasses and paths; nan and inf become text."""
+    """What JSON can hold of numbers, arrays, dataclasses and paths; nan and inf become text."""
     if dataclasses.is_dataclass(value):
         value = dataclasses.asdict(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
+    if isinstance(value, list | tuple | set):
         return [plain(item) for item in value]
-    finite = isinstance(value, float) and math.isfinite(value)
-    return value if finite or isinstance(value, (bool, int, str, types.NoneType)) else str(value)
-
-
-def write_text(path: Path, text: str):
-    """Whole or not at all: a reader, or a kill, never sees half a file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf8")
-    os.replace(aside, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, bool | int | float | str | types.NoneType) else str(value)
 
 
 def write_json(path, content):
-    """Writes JSON whole or not at all; content may hold numpy and torch values, paths and dataclasses."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_text(Path(path), json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n")
+    """Writes JSON whole or not at all: a reader, or a kill, never sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n", "utf8")
+    aside.replace(path)
+
+
+def read(path) -> dict:
+    """A record from its file.
+
+    Raises:
+        RunError: for a file that holds none.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf8"))
+        return record | {"status": record["status"], "notebook": record["notebook"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is no record of a run ({type(error).__name__}: {error}): move it away."
+        ) from None
+
+
+def load(*folders, notebook=None) -> list[dict]:
+    """The finished records in folders: their own *.json, and result.json anywhere below them.
+
+    Args:
+        notebook: only those of this one, as in "12_ablations".
+
+    Each also says its `file`. Raises RunError for a file that holds none.
+    """
+    found = []
+    for folder in map(Path, folders):
+        for path in sorted({*folder.glob("*.json"), *folder.rglob(RECORD)}):
+            record = read(path)
+            if record["status"] == "done" and notebook in (None, record["notebook"]):
+                found.append(record | {"file": str(path)})
+    return found
 
 
 class Run:
-    """A run's folder and its manifest.json, which says "running" from the start, so that a killed run shows.
+    """A run's folder, kept by this process alone, and its record.
 
-        with lab.Run("runs/lab", parameters=args, seed=args.seed) as run:
-            run.finish({"loss": loss})
+        run = Run("../runs/lab", "07_distil", arguments, {"teacher": weights_hash("bert")})
+        run.finish([{"system": "student", "similarity": 0.8}], {"history": history})
 
-    The manifest holds status (running, done, failed), command, parameters, seed, versions, commit ('+': with
-    changes), machine, start (UTC), seconds, the peak memory of this process and its GPU (MB), metrics, error.
-    With `here` false another process does the work: nothing is told of this one's threads and GPU.
+    Args:
+        folder: new, or a killed, failed or finished run's own.
+        notebook: as in "07_distil".
+        parameters: a dataclass or a dictionary.
+        inputs: {name: a hash of what is read}; `read_inputs` adds those known only later.
+        patience: seconds to wait where another process makes this very run.
+
+    Raises:
+        RunError: where the folder holds a run of another notebook, with other parameters or
+            inputs; both are shown, and nothing in it is touched.
     """
 
-    def __init__(self, folder, parameters=None, seed=None, here=True):
-        self.folder, self._start = Path(folder), time.perf_counter()
+    def __init__(self, folder, notebook, parameters, inputs=None, patience=3600):
+        self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        packages = ("minialbert", "torch", "transformers", "tokenizers", "datasets", "numpy")
-        self.manifest = {}
-        versions = {"python": platform.python_version()} | {
-            name: _version(name) for name in packages
-        }
-        self._save(
-            status="running",
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=shlex.join(sys.argv),
-            parameters=plain(parameters or {}),
-            seed=seed,
-            versions=versions,
-            commit=_commit(),
-            machine=_machine(here),
-        )
+        self._keep_others_out(patience)
+        parameters = {k: v for k, v in plain(parameters).items() if k not in PLACES}
+        ours = {"notebook": notebook, "parameters": parameters, "inputs": plain(inputs or {})}
+        try:
+            before = read(self.path(RECORD)) if self.path(RECORD).exists() else None
+            self._refuse_another(before, ours)
+        except RunError:
+            self._lock.release()
+            raise
+        self.record = self._begin(ours) if before is None else before
+        self.is_done = self.record["status"] == "done"
+        self._resume()
+        _open[self.folder.resolve()] = self
+        atexit.register(self._leave)
 
     def path(self, name) -> Path:
         """A file's place in the run's folder."""
         return self.folder / name
 
-    def _save(self, **entries):
-        self.manifest |= entries
-        write_json(self.path("manifest.json"), self.manifest)
+    def read_inputs(self, **hashes):
+        """Adds inputs that could be hashed only now, before anything is made of them.
 
-    def finish(self, metrics=None, status="done", **entries):
-        """Closes the manifest; metrics may hold numpy and torch values."""
-        import resource
-
-        import torch
-
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kibibytes
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        gpu_peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        self._save(
-            status=status,
-            seconds=round(time.perf_counter() - self._start, 1),
-            peak_memory_mb=round(peak / unit),
-            peak_gpu_memory_mb=round(gpu_peak / 2**20),
-            metrics=plain(metrics or {}),
-            **entries,
-        )
-
-    def store(self, file, notebook, runs, about="", part=False, **more):
-        """Writes a finished run's records as a stored result: figures/data/NAME.json is planned by params/lab/NAME.yaml
-        (that of `make run`, lab, by distil.yaml).
-
-        Beside them stand the parameters, those that say where things lie excepted, and the manifest. With `part`
-        several runs of the plan fill one result: records of the same task and system are replaced, the others stay,
-        and each run's manifest is kept under its folder's name.
+        Raises:
+            RunError: where an earlier leg of this run read something else.
         """
-        file, planned = Path(file), {"lab": "distil"}
-        plan = f"notebooks/params/lab/{planned.get(file.stem, file.stem)}.yaml"
-        plan = plan if (ROOT / plan).exists() else None
-        made = {
-            key: self.manifest[key]
-            for key in (
-                "status",
-                "started",
-                "seconds",
-                "peak_memory_mb",
-                "commit",
-                "versions",
-                "machine",
-            )
-        }
-        elsewhere = ("run_folder", "store", "data")
-        used = {
-            key: value for key, value in self.manifest["parameters"].items() if key not in elsewhere
-        }
-        if part:
-            before = (
-                json.loads(file.read_text(encoding="utf8"))
-                if file.exists()
-                else {"runs": [], "manifests": {}}
-            )
-            own = {(one["task"], one.get("system")) for one in runs}
-            runs = [
-                one for one in before["runs"] if (one["task"], one.get("system")) not in own
-            ] + runs
-            parts = before["manifests"] | {self.folder.name: made | {"parameters": used} | more}
-            seconds = round(sum(one["seconds"] for one in parts.values()), 1)
-            more = {"manifest": {"status": "done", "seconds": seconds}, "manifests": parts}
-        else:
-            more = {"parameters": used, "machine": made.pop("machine"), "manifest": made} | more
-        what = (
-            f"Notebook {notebook}" + f" by {plan}" * bool(plan) + f": {about}" * bool(about) + "."
-        )
-        write_json(file, {"what": what, "notebook": notebook, "plan": plan} | more | {"runs": runs})
+        known = {name: self.record["inputs"].get(name, value) for name, value in hashes.items()}
+        self._refuse_another({"inputs": known}, {"inputs": plain(hashes)})
+        self.record["inputs"] |= plain(hashes)
+        self._save()
 
-    def __enter__(self):
-        return self
+    def once(self, key: dict, make) -> dict:
+        """The result of `make()`, a dictionary, kept in the record under `key`: a run that goes on
+        after a kill, or is read again, takes it from there."""
+        key = plain(key)
+        for part in self.record["parts"]:
+            if part["key"] == key:
+                return part["result"]
+        result = plain(make())
+        self.record["parts"].append({"key": key, "result": result})
+        self._save()
+        return result
 
-    def __exit__(self, kind, error, _):
+    def finish(self, records=(), series=None, **about):
+        """Closes the record: what came out, as flat records and as curves by name."""
+        if not self.is_done:
+            self.record |= {"seconds": self._seconds(), "peak_memory_mb": machine.peak_memory_mb()}
+        self.record |= {"status": "done", "records": plain(list(records))}
+        self.record |= {"series": plain(series or {}), **plain(about)}
+        for name in ("error", "leg_began"):
+            self.record.pop(name, None)
+        self.is_done = True
+        self._save()
+
+    # -- how it is done
+
+    def _keep_others_out(self, patience):
+        # A process may open its own run twice: a reader runs the cell again.
+        self._lock = FileLock(self.path(".lock"), is_singleton=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            print(f"another process makes {self.folder}: waiting for it", file=sys.stderr)
+            try:
+                self._lock.acquire(timeout=patience)
+            except Timeout:
+                raise RunError(f"another process still makes {self.folder}: try later.") from None
+
+    def _refuse_another(self, before, ours):
+        if before is None:
+            return
+        changed = []
+        for part, now in ours.items():
+            was = before[part]
+            if isinstance(now, dict):
+                changed += [
+                    f"  {part}: {name} was {was.get(name)!r}, is {now.get(name)!r}"
+                    for name in sorted({*was, *now} if part == "parameters" else {*was} & {*now})
+                    if was.get(name) != now.get(name)
+                ]
+            elif was != now:
+                changed.append(f"  {part} was {was}, is {now}")
+        if changed:
+            raise RunError(
+                f"{self.folder} belongs to another run; nothing in it was touched.\n"
+                + "\n".join(changed)
+                + "\nChoose another run_folder, or delete that folder to start anew."
+            )
+
+    def _begin(self, ours) -> dict:
+        return {
+            "status": "running",
+            **ours,
+            "code": machine.code(),
+            "versions": machine.versions(),
+            "machine": machine.describe(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "peak_memory_mb": None,
+            "records": [],
+            "series": {},
+            "parts": [],
+        }
+
+    def _resume(self):
+        """Counts a leg that was killed, up to the last file it wrote, and begins the next."""
+        if began := self.record.pop("leg_began", None):
+            last = max(path.stat().st_mtime for path in [self.path(RECORD), *self._written()])
+            self.record["seconds"] = round(self.record["seconds"] + last - began, 1)
+        self._before, self._began = self.record["seconds"], time.perf_counter()
+        if not self.is_done:
+            self.record |= {"status": "running", "leg_began": time.time()}
+            self._save()
+
+    def _written(self) -> list[Path]:
+        """The files in its sub-folders, those with a record of their own left out."""
+        others = {path.parent for path in self.folder.glob("*/**/" + RECORD)}
+        below = [path for path in self.folder.glob("*/**/*") if path.is_file()]
+        return [path for path in below if not others.intersection(path.parents)]
+
+    def _seconds(self) -> float:
+        return round(self._before + time.perf_counter() - self._began, 1)
+
+    def _leave(self):
+        """At the kernel's end: what is not finished has failed, or was stopped and can go on."""
+        if _open[self.folder.resolve()] is not self or self.is_done:
+            return
+        self.record.pop("leg_began")
+        self.record["seconds"] = self._seconds()
+        error = getattr(sys, "last_value", None)  # what a cell raised
         if error is not None:
-            self.finish(
-                self.manifest.get("metrics"), status="failed", error=f"{kind.__name__}: {error}"
-            )
-        elif self.manifest["status"] == "running":
-            self.finish()
+            self.record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        self._save()
+
+    def _save(self):
+        write_json(self.path(RECORD), self.record)
+
+
+def hash_files(*paths) -> str:
+    """The first 16 hex digits of the sha256 of files' contents, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]

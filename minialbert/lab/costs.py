@@ -1,0 +1,180 @@
+"""What a planned run would cost: GPU hours from its steps, its sizes and a stated speed.
+
+Counted are the products of its trainings, forward and backward (three times the forward), so an
+estimate is good to a factor of about two. A model that is not known counts as BERT-base.
+
+    python -m minialbert.lab.costs FILE.yaml ...    minutes on this machine, by a short timed step
+"""
+
+import os
+import re
+import sys
+import time
+from dataclasses import asdict, fields
+from math import prod
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from ..distillation import DistilArguments, Distiller
+from ..modeling import MiniAlbertForMaskedLM
+from ..starting import student_config
+from ..training import autocast, best_device
+from .machine import matrix_speed
+from .parameters import check, notebook_parameters, read_yaml
+
+# Layers and hidden size of models that are not (12, 768), BERT-base's.
+SHAPES = {
+    "all-MiniLM-L6-v2": (6, 384),
+    "distilbert/distilbert-base-uncased": (6, 768),
+    "google/mobilebert-uncased": (24, 278),  # as many products as its own narrow layers need
+    "huawei-noah/TinyBERT_General_4L_312D": (4, 312),
+    "nlpie/distil-biobert": (6, 768),
+    "nlpie/compact-biobert": (6, 768),
+    "nlpie/tiny-biobert": (4, 312),
+    "nlpie/bio-mobilebert": (24, 278),
+}
+ROWS = {  # training rows of a task
+    "mnli": 392_702,
+    "qqp": 363_846,
+    "qnli": 104_743,
+    "sst2": 67_349,
+    "bc2gm": 12_574,
+    "cola": 8_551,
+    "stsb": 5_749,
+    "ncbi_disease": 5_424,
+    "bc5cdr_disease": 4_560,
+    "bc5cdr_chem": 4_560,
+    "mrpc": 3_668,
+    "rte": 2_490,
+}
+ROW_TOKENS = 64  # of a row, filled up to the longest of its batch
+VOCABULARY = 30_522
+
+
+def gpu_hours(run, runs: dict, tflops: float) -> float | None:
+    """Hours of a `plans.PlannedRun` on a GPU that does so many TFLOP/s; the plan's own figure where
+    it gives one, None where neither it nor this file knows."""
+    if run.gpu_hours is not None:
+        return run.gpu_hours
+    needed = [runs[name] for name in run.needs]
+    work = WORK.get(run.notebook.stem)
+    return work and work(run.parameters, needed) / (tflops * 1e12 * 3600)
+
+
+def _forward(shape, length) -> float:
+    """Operations a token of an encoder's forward: its matrices, and attention over so many."""
+    layers, hidden = shape
+    return layers * (24 * hidden**2 + 4 * length * hidden)
+
+
+def _shape(model, needed) -> tuple[int, int]:
+    """Layers and hidden size of a model by its name, or of the student that a needed run makes."""
+    for run in needed:
+        if f"/{run.name}/" in f"{model}/":
+            return run.parameters["num_iterations"], _shape(run.parameters["teacher"], ())[1]
+    return SHAPES.get(model, (12, 768))
+
+
+def _distillation(values: dict, needed) -> float:
+    teacher, length = _shape(values["teacher"], needed), values["window"]
+    student = (values["num_iterations"], teacher[1])
+    masked = values["masking_probability"] * values["masked_share"]
+    heads = masked * 4 * 2 * teacher[1] * VOCABULARY  # the teacher's once, ours three times
+    counts = ("steps", "batch_size", "gradient_accumulation_steps", "window")
+    tokens = prod(values[name] for name in counts) * values.get("processes", 1)
+    return tokens * (_forward(teacher, length) + 3 * _forward(student, length) + heads)
+
+
+def _tuning(values: dict, needed) -> float:
+    models = [values.get("teacher", values["student"])] + 3 * [values["student"]]
+    systems = values["systems"] or {number: {"model": name} for number, name in enumerate(models)}
+    return sum(_one_tuning(values | system, needed) for system in systems.values())
+
+
+def _one_tuning(values: dict, needed) -> float:
+    layers, hidden = _shape(values["model"], needed)
+    shape = (values.get("num_iterations") or layers, hidden)
+    rows = min(ROWS.get(values["task"], 10_000), values.get("limit") or 10**9)
+    grids = ("seeds", "learning_rates", "batch_sizes", "epochs_tried")
+    tries = prod(len(values.get(name) or [None]) for name in grids)
+    tokens = rows * values.get("epochs", 3) * ROW_TOKENS
+    return tries * tokens * 3 * _forward(shape, ROW_TOKENS)
+
+
+def _ablations(values: dict, needed) -> float:
+    recipe = asdict(DistilArguments()) | values["recipe"] | {"steps": values["steps"]}
+    work = _distillation(recipe, needed)
+    tuned = {"model": recipe["teacher"], "num_iterations": recipe["num_iterations"]}
+    for task in values["finetune"]:
+        work += _one_tuning(values["tuning"] | tuned | {"task": task}, needed)
+    return work * prod(len(values[name]) for name in ("variants", "reductions", "seeds"))
+
+
+WORK = {
+    "07_distil": _distillation,
+    "09_glue": _tuning,
+    "10_biomedical_ner": _tuning,
+    "11_adapter_tuning": _tuning,
+    "12_ablations": _ablations,
+}
+
+
+# -- how long on this machine ----------------------------------------------------------------------
+
+
+def seconds_a_step(parameters: dict) -> float:
+    """Of one step of a distillation with these parameters, tried on random weights of its sizes."""
+    arguments = DistilArguments(**parameters)
+    layers, hidden = _shape(arguments.teacher, ())
+    config = BertConfig(
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_attention_heads=hidden // 32,
+    )
+    teacher = BertForMaskedLM(config)
+    student = MiniAlbertForMaskedLM(
+        student_config(
+            config,
+            num_hidden_layers=arguments.num_iterations,
+            embedding_size=arguments.embedding_size,
+            adapter_reduction=arguments.adapter_reduction,
+        )
+    )
+    if arguments.bf16:
+        teacher.bfloat16()
+    distiller = Distiller(student, teacher, arguments.layer_map, arguments.weights)
+    distiller.to(best_device())
+    ids = torch.randint(1000, (arguments.batch_size, arguments.window), device=best_device())
+    share = arguments.masking_probability * arguments.masked_share
+    labels = ids.where(torch.rand(ids.shape, device=ids.device) < share, -100)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with autocast(ids.device, arguments.bf16):
+            distiller(ids, labels=labels).loss.backward()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def main(files):
+    """Says how many minutes notebooks would take here with these parameter files, of which the
+    first is notebook 07's."""
+    work, first = {}, None
+    for file in map(Path, files):
+        stem = re.match(r"# notebook: (\w+)", file.read_text(encoding="utf8"))[1]
+        known = notebook_parameters(Path("notebooks", f"{stem}.ipynb"))
+        values = vars(check(read_yaml(file), known))
+        work[stem] = WORK[stem](values, ())
+        first = first or {f.name: values[f.name] for f in fields(DistilArguments)}
+    speed = WORK["07_distil"](first | {"steps": 1}, ()) / seconds_a_step(first)
+    minutes = {stem: operations / speed / 60 for stem, operations in work.items()}
+    print(f"This machine: {os.cpu_count()} cores, products at {matrix_speed()} GFLOP/s.")
+    parts = ", ".join(f"notebook {stem} {each:.0f}" for stem, each in minutes.items())
+    print(f"To train takes about {sum(minutes.values()):.0f} minutes here: {parts}.", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
