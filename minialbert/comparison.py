@@ -68,7 +68,9 @@ def _simply(key, make):
     return make()
 
 
-def tune(arguments, data, grid=None, *, seeds=(0,), system="", once=_simply, quiet=False) -> dict:
+def tune(
+    arguments, data, grid=None, *, seeds=(0,), system="", once=_simply, quiet=False, stages=None
+) -> dict:
     """The best setting of a grid, once with each seed.
 
     Each setting is tried with the first seed and judged on the part kept apart of the training set:
@@ -77,7 +79,7 @@ def tune(arguments, data, grid=None, *, seeds=(0,), system="", once=_simply, qui
     Args:
         grid: {field of TuningArguments: values}; with fewer than two settings nothing is chosen.
         once: `once(key, make)` returns `make()`, or what that returned in an earlier run. The key
-            names system, task, seed and setting.
+            names system, task, seed and setting. stages: for each training (which, of how many).
 
     Returns:
         runs (results of `finetune`, one a seed), tried (those of the grid, with part "selection").
@@ -94,7 +96,8 @@ def tune(arguments, data, grid=None, *, seeds=(0,), system="", once=_simply, qui
         name = ",".join([*(f"{key}={value:g}" for key, value in setting.items()), f"seed-{seed}"])
         own = setting | {"seed": seed, "run_folder": str(Path(arguments.run_folder) / name)}
         key = {"system": system, "task": data.task.name, "seed": seed, "setting": setting}
-        return once(key, lambda: finetune(replace(arguments, **own), data, parts, quiet))
+        stage = next(stages) if stages else (1, 1)
+        return once(key, lambda: finetune(replace(arguments, **own), data, parts, quiet, stage))
 
     if len(settings) == 1:
         return {"runs": [run(settings[0], seed) for seed in seeds], "tried": []}
@@ -130,14 +133,14 @@ def compare(
     planned = {name: _system(name, own, a, data.task.name) for name, own in systems.items()}
     if len({one.run_folder for one in planned.values()}) < len(planned):
         raise FinetuningError("two systems would share a folder: their names are too much alike.")
-    results = {}
-    for name, one in planned.items():
-        varied = {
-            key: values for key, values in grid.items() if values and key not in systems[name]
-        }
-        how = {"seeds": a.seeds, "system": name, "once": once, "quiet": quiet}
-        results[name] = tune(one, data, varied, **how)
-    return results
+    grids = {
+        name: {key: values for key, values in grid.items() if values and key not in own}
+        for name, own in systems.items()
+    }
+    of = sum(len(ParameterGrid(one)) + len(a.seeds) - 1 for one in grids.values())
+    how = {"seeds": a.seeds, "once": once, "quiet": quiet}
+    how["stages"] = ((which, of) for which in range(1, of + 1))
+    return {name: tune(one, data, grids[name], system=name, **how) for name, one in planned.items()}
 
 
 def _system(name, own, arguments, task) -> TuningArguments:

@@ -29,7 +29,14 @@ from .adapters import (  # all that its users need stands here
 )
 from .checkpoints import claim, newest_checkpoint
 from .modeling import BottleneckAdapter
-from .training import CarefulTrainer, autocast, best_device, training_arguments, use_bf16
+from .training import (
+    CarefulTrainer,
+    autocast,
+    best_device,
+    quiet_library,
+    training_arguments,
+    use_bf16,
+)
 
 # By all the names that models give them: new heads; dropouts.
 HEADS = ("classifier.", "pre_classifier.", "pooler.", "score.")
@@ -123,15 +130,9 @@ def _choose(name, value, choices):
 
 def _load_weights(auto, folder, config, new):
     """A checkpoint in a task's model; only what begins with a name in `new` may be missing."""
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # of the head; what else is missing is judged here
-    try:
-        choices = {"dtype": torch.float32, "ignore_mismatched_sizes": True}
-        model, report = auto.from_pretrained(
-            folder, config=config, output_loading_info=True, **choices
-        )
-    finally:
-        transformers.logging.set_verbosity(verbosity)
+    choices = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    with quiet_library():  # of the head, which is new; what else is missing is judged here
+        model, report = auto.from_pretrained(folder, config=config, **choices)
     for name, theirs, ours in sorted(report["mismatched_keys"]):
         raise FinetuningError(
             f"{folder} holds {name} as {tuple(theirs)}, this task and its config.json ask for "
@@ -178,7 +179,9 @@ def near_lengths(lengths, batch_size, epochs, seed) -> list[int]:
     return order[: round(epochs * len(lengths))]
 
 
-def finetune(arguments: TuningArguments, data: tasks.TaskData, parts=None, quiet=False) -> dict:
+def finetune(
+    arguments: TuningArguments, data: tasks.TaskData, parts=None, quiet=False, stage=(1, 1)
+) -> dict:
     """Trains one model on one task and scores it; a killed run goes on from its last checkpoint.
 
     run_folder ends with predictions/PART.jsonl, and model/ (full tuning, if kept) or
@@ -186,6 +189,7 @@ def finetune(arguments: TuningArguments, data: tasks.TaskData, parts=None, quiet
 
     Args:
         parts: what is scored, by default all of `data.evaluation`; "selection": what is kept apart.
+        stage: see `training.Progress`.
 
     Returns:
         arguments, metrics {part: {name: fraction}}, parameters, trained_parameters, steps,
@@ -209,7 +213,12 @@ def finetune(arguments: TuningArguments, data: tasks.TaskData, parts=None, quiet
     model, tokenizer = load_for_task(a.model, task, **{name: getattr(a, name) for name in how})
     if a.tuning == "adapter":
         mark_only_adapters_trainable(model)
-    result = {"arguments": dict(vars(a)), "metrics": {}, **_train(model, tokenizer, a, data, quiet)}
+    progress = {"show": not quiet, "stage": stage}
+    result = {
+        "arguments": dict(vars(a)),
+        "metrics": {},
+        **_train(model, tokenizer, a, data, progress),
+    }
     (folder / "predictions").mkdir(exist_ok=True)
     for part in scored:
         metrics, predictions = _score(model, tokenizer, a, task, rows[part])
@@ -229,7 +238,7 @@ def _score(model, tokenizer, a, task, rows):
     return evaluate(model, tokenizer, task, rows, a.max_length, use_bf16(a.precision))
 
 
-def _train(model, tokenizer, a, data, quiet) -> dict:
+def _train(model, tokenizer, a, data, progress) -> dict:
     bf16, positions = use_bf16(a.precision), model.config.max_position_embeddings
     choices = {"label_all_pieces": a.label_all_pieces, "positions": positions}
     encoded = tasks.encode(data.train, data.task, tokenizer, a.max_length, **choices)
@@ -258,8 +267,8 @@ def _train(model, tokenizer, a, data, quiet) -> dict:
         stopping = {"evaluate": score_selection, "callbacks": [stop]}
     choices |= {name: getattr(a, name) for name in ("batch_size", "learning_rate", "seed")}
     how = training_arguments(Path(a.run_folder) / "checkpoints", bf16=bf16, **choices)
-    title = f"{data.task.name}, {Path(a.run_folder).name}"
-    stopping |= {"tokenizer": tokenizer, "description": title, "show": not quiet}
+    title = f"{data.task.name}, {'/'.join(Path(a.run_folder).parts[-2:])}"
+    stopping |= {"tokenizer": tokenizer, "description": title} | progress
     collator = tasks.collator(data.task, tokenizer)
     trainer = CarefulTrainer(model, how, encoded.select(order), collator, **stopping)
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]

@@ -1,21 +1,27 @@
 """Predictions to scores: GLUE's metrics, entities' F1, and Table 1's average (paper, section 4).
 
-predictions -> tag_words -> compute_metrics, entity_f1 -> scores -> glue_average
+predictions -> (of tagging: tag_words) -> compute_metrics, entity_f1 -> scores -> glue_average
 """
 
 import math
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 import sklearn.metrics
 from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
-_COLUMNS = "mnli_matched mnli_mismatched qqp qnli sst2 cola stsb mrpc rte"
-GLUE_COLUMNS = tuple(_COLUMNS.split())
+GLUE_COLUMNS = tuple("mnli_matched mnli_mismatched qqp qnli sst2 cola stsb mrpc rte".split())
 
 
 class TaskError(ValueError):
     """A task, its data or its predictions that cannot work; the message says what to change."""
+
+
+def refuse(condition, message):
+    """Raise a TaskError where the condition holds."""
+    if condition:
+        raise TaskError(message)
 
 
 def compute_metrics(task, predictions, references) -> dict[str, float]:
@@ -27,56 +33,47 @@ def compute_metrics(task, predictions, references) -> dict[str, float]:
         references: (N,) ids or scores; tagging: N lists as long.
 
     Where one side is constant, Pearson, Spearman and Matthews are 0; F1 of nothing is 0. F1 is that
-    of label 1 for two classes, the mean over classes for more.
-
-    Raises:
-        TaskError: no rows, not as many predictions as references, or NaN among them.
+    of label 1 for two classes, the mean over classes for more. TaskError: no rows, not as many
+    predictions as references, or NaN among them.
     """
-    if len(predictions) != len(references) or not len(references):
-        counts = f"{len(predictions)} predictions for {len(references)} references"
-        raise TaskError(f"{counts}: give one each, at least one")
+    count = len(predictions)
+    refuse(not count == len(references) > 0, f"{count} predictions for {len(references)} rows")
     if task.kind == "tagging":
         scores = _entities(task, predictions, references)
         return {name: scores[name] for name in task.metrics}
     predictions, references = np.asarray(predictions), np.asarray(references)
-    if not np.isfinite(predictions).all():
-        raise TaskError("predictions hold NaN or infinity: the training diverged")
+    refuse(not np.isfinite(predictions).all(), "predictions hold NaN: the training diverged")
     if predictions.ndim == 2:
-        regression = task.kind == "regression"
-        predictions = predictions.squeeze(-1) if regression else predictions.argmax(-1)
+        is_regression = task.kind == "regression"
+        predictions = predictions.squeeze(-1) if is_regression else predictions.argmax(-1)
     average = "macro" if len(task.labels) > 2 else "binary"
-    return {name: _score(name, predictions, references, average) for name in task.metrics}
+    return {name: float(_score(name, predictions, references, average)) for name in task.metrics}
 
 
-def _score(metric, predictions, references, average) -> float:
-    constant = np.ptp(predictions) == 0 or np.ptp(references) == 0
+def _score(metric, predictions, references, average):
     if metric == "accuracy":
-        score = sklearn.metrics.accuracy_score(references, predictions)
-    elif metric == "f1":
-        score = sklearn.metrics.f1_score(references, predictions, average=average, zero_division=0)
-    elif constant:
-        score = 0.0
-    elif metric == "matthews":
-        score = sklearn.metrics.matthews_corrcoef(references, predictions)
-    elif metric == "pearson":
-        score = scipy.stats.pearsonr(predictions, references).statistic
-    else:
-        score = scipy.stats.spearmanr(predictions, references).statistic
-    return float(np.nan_to_num(score))
+        return sklearn.metrics.accuracy_score(references, predictions)
+    if metric == "f1":
+        return sklearn.metrics.f1_score(references, predictions, average=average, zero_division=0)
+    if metric == "matthews":
+        return sklearn.metrics.matthews_corrcoef(references, predictions)
+    if np.ptp(predictions) == 0 or np.ptp(references) == 0:
+        return 0.0
+    correlation = scipy.stats.pearsonr if metric == "pearson" else scipy.stats.spearmanr
+    return correlation(predictions, references).statistic
 
 
-def _entities(task, predicted, references) -> dict[str, float]:
+def _entities(task, predicted, references):
     """seqeval's scores of lists of tag ids."""
-    for row, (tags, words) in enumerate(zip(predicted, references, strict=True)):
-        if len(tags) != len(words):
-            raise TaskError(f"row {row} has {len(tags)} tags for {len(words)} words: use tag_words")
+    as_long = [*map(len, predicted)] == [*map(len, references)]
+    refuse(not as_long, "there is not one tag for each word: use tag_words")
     truth = [[task.labels[tag] for tag in row] for row in references]
     named = [[task.labels[tag] for tag in row] for row in predicted]
     scores = precision_recall_fscore_support(truth, named, average="micro", zero_division=0)
     return {"f1": float(scores[2]), "precision": float(scores[0]), "recall": float(scores[1])}
 
 
-def _piece_tags(logits, row) -> np.ndarray:
+def _piece_tags(logits, row):
     """(pieces,) predicted tag ids of one row, padding cut off."""
     logits = np.asarray(logits)[: len(row["word_ids"])]
     return logits.argmax(-1) if logits.ndim == 2 else logits
@@ -85,12 +82,11 @@ def _piece_tags(logits, row) -> np.ndarray:
 def tag_words(logits_per_row, encoded) -> tuple[list[list[int]], int]:
     """A tag for every word of every row, that of its first piece, and how many words had none.
 
+    Those that the tokenizer drops or cuts off are tagged O: an entity there counts as missed.
+
     Args:
         logits_per_row: N arrays (pieces, C), or (pieces,) of tag ids; may be padded on the right.
         encoded: the N rows of `encode`.
-
-    Words that the tokenizer drops and words beyond max_length are tagged O: an entity there counts
-    as missed.
     """
     result, lost = [], 0
     for logits, row in zip(logits_per_row, encoded, strict=True):
@@ -110,8 +106,7 @@ def entity_f1(task, logits_per_row, encoded, protocol="words") -> dict[str, floa
     so a word B of three pieces counts as three entities; words without pieces are not counted. A
     piece without a label of its own in `encoded` takes the prediction of its word's first one.
     """
-    if protocol not in ("words", "published"):
-        raise TaskError(f"protocol={protocol!r}: use 'words' or 'published'")
+    refuse(protocol not in ("words", "published"), f"protocol={protocol!r}: words or published")
     if protocol == "words":
         return _entities(task, tag_words(logits_per_row, encoded)[0], encoded["tags"])
     predicted, references = [], []
@@ -132,23 +127,14 @@ def glue_average(scores, missing="error") -> float:
 
     Args:
         scores: {column: percent}; a column that is not there, None, NaN or "N/A" is missing.
-        missing: "error"; "skip", the mean of the others; or "zero", as the paper's rows with N/A
-            count it.
+        missing: "error", "skip" (the mean of the others), or "zero", as the paper counts its N/A.
     """
-    if unknown := sorted(scores.keys() - set(GLUE_COLUMNS)):
-        raise TaskError(f"unknown columns {unknown}; known are {', '.join(GLUE_COLUMNS)}")
-    if missing not in ("error", "skip", "zero"):
-        raise TaskError(f"missing={missing!r}: use 'error', 'skip' or 'zero'")
-    there = {
-        name: float(value)
-        for name, value in scores.items()
-        if value is not None and value != "N/A" and not math.isnan(value)
-    }
-    absent = [name for name in GLUE_COLUMNS if name not in there]
-    if not there or (absent and missing == "error"):
-        ways = "missing='skip' (mean of the others) or 'zero' (as the paper's N/A)"
-        raise TaskError(f"no score for {', '.join(absent)}: run them, or say {ways}")
-    if max(map(abs, there.values())) <= 1:
-        raise TaskError("scores look like fractions: the average is of percent, multiply by 100")
-    mean = math.fsum(there.values()) / (len(there) if missing == "skip" else len(GLUE_COLUMNS))
+    unknown = sorted(scores.keys() - {*GLUE_COLUMNS})
+    refuse(unknown, f"unknown columns {unknown}; known are {', '.join(GLUE_COLUMNS)}")
+    percent = pd.to_numeric(pd.Series(scores, GLUE_COLUMNS, object), errors="coerce")
+    absent = ", ".join(percent.index[percent.isna()])
+    ways = "missing='skip' (mean of the others) or 'zero' (as the paper's N/A)"
+    refuse(absent and missing == "error", f"no score for {absent}: run them, or say {ways}")
+    refuse(percent.abs().max() <= 1, "scores look like fractions: multiply by 100")
+    mean = percent.fillna(0).mean() if missing == "zero" else percent.mean()
     return math.trunc(round(mean * 100, 6)) / 100  # rounded first: 57.05 is a little less in binary

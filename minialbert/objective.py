@@ -193,18 +193,14 @@ class Distiller(nn.Module):
         return ours.num_attention_heads == theirs.num_attention_heads
 
     def _check(self, student, teacher):
-        same = {
-            "hidden_size": "the losses compare states of one width",
-            "vocab_size": "both read the same word pieces",
-        }
+        same = ["hidden_size", "vocab_size"]
         if self.weights.alignment and self.weights.attention:
-            same["num_attention_heads"] = "maps are compared head by head (or set attention to 0)"
-        for name, why in same.items():
+            same.append("num_attention_heads")  # maps are compared head by head
+        for name in same:
             ours, theirs = getattr(student, name), getattr(teacher, name)
             if ours != theirs:
                 raise DistillationError(
-                    f"student {name} {ours}, teacher {name} {theirs}: {why}. Set the student's "
-                    f"{name} to {theirs}."
+                    f"student {name} {ours}, teacher {name} {theirs}: the losses need them equal."
                 )
         layers, iterations = teacher.num_hidden_layers, student.num_hidden_layers
         if len(self.layer_map) != iterations or not all(1 <= g <= layers for g in self.layer_map):
@@ -213,14 +209,11 @@ class Distiller(nn.Module):
                 f"{iterations} iterations."
             )
         if self.attention_reduction not in REDUCTIONS:
-            raise DistillationError(
-                f"unknown attention_reduction '{self.attention_reduction}': choose one of "
-                f"{', '.join(REDUCTIONS)}."
-            )
+            raise DistillationError(f"attention_reduction: choose one of {', '.join(REDUCTIONS)}.")
         if self.weights.output and masked_lm_head(self.teacher) is None:
             raise DistillationError(
-                f"{type(self.teacher).__name__} has no masked-LM head, so it gives no output loss: "
-                "fit one with fit_mlm_head, or set the output weight to 0."
+                "this teacher has no masked-LM head, so it gives no output loss: fit one with "
+                "fit_mlm_head, or set the output weight to 0."
             )
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
@@ -228,29 +221,16 @@ class Distiller(nn.Module):
         self.teacher.to(input_ids.device)
         if attention_mask is not None and attention_mask.all():
             attention_mask = None  # nothing is padded: the losses need no mask
-        batch = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "labels": labels,
-        }
-        loss, terms = distillation_loss(
-            self.student,
-            self.teacher,
-            batch,
-            self.layer_map,
-            self.weights,
-            self.attention_reduction,
-        )
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        batch["token_type_ids"] = token_type_ids
+        how = self.layer_map, self.weights, self.attention_reduction
+        loss, terms = distillation_loss(self.student, self.teacher, batch, *how)
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             tokens = input_ids.numel() if attention_mask is None else attention_mask.sum()
             words = 0 if labels is None else (labels != -100).sum()
-            of_words = _share_of(words, input_ids.device)
+            shares = {name: _share_of(words, input_ids.device) for name in ("mlm", "output")}
             of_tokens = _share_of(tokens, input_ids.device)
-            terms = {
-                name: term * (of_words if name in ("mlm", "output") else of_tokens)
-                for name, term in terms.items()
-            }
+            terms = {name: term * shares.get(name, of_tokens) for name, term in terms.items()}
             loss = self.weights.total(terms)
         missing = torch.tensor(math.nan, device=input_ids.device)
         return DistillationOutput(loss, {n: terms.get(n, missing).detach() for n in TERMS})
@@ -258,10 +238,10 @@ class Distiller(nn.Module):
 
 def _share_of(count, device):
     """What to multiply a process's mean by, so that the mean over processes is that over tokens."""
-    total = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
+    count = torch.as_tensor(count, dtype=torch.float32, device=device)
+    total = count.clone()
     torch.distributed.all_reduce(total)
-    share = torch.as_tensor(count, device=device) * torch.distributed.get_world_size()
-    return share / total.clamp_min(1)
+    return count * torch.distributed.get_world_size() / total.clamp_min(1)
 
 
 # -- how close a student is ------------------------------------------------------------------------

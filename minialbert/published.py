@@ -49,8 +49,7 @@ class CheckpointError(ValueError):
 def convert_state_dict(published: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """{their name: tensor} -> {our name: tensor}, for load_state_dict(strict=True); no copies.
 
-    Raises:
-        CheckpointError: for a name that the published code does not use.
+    Raises CheckpointError for a name that the published code does not use.
     """
     used = {name: tensor for name, tensor in published.items() if not name.startswith(UNUSED)}
     return {_rename(name, PREFIXES, ADAPTER_PARTS): tensor for name, tensor in used.items()}
@@ -68,79 +67,54 @@ def _rename(name, prefixes, adapter_parts):
         if name.startswith(old):
             renamed = new + name.removeprefix(old)
             if "_adapters." in renamed:
-                for old, new in adapter_parts:
-                    renamed = renamed.replace(old, new)
+                for part, other in adapter_parts:
+                    renamed = renamed.replace(part, other)
             return renamed
-    raise CheckpointError(
-        f"'{name}' is no parameter of a MiniALBERT: known begin with "
-        f"{', '.join(old for old, _ in prefixes)}. What this project saves is for from_pretrained."
-    )
+    raise CheckpointError(f"{name!r} is no parameter of a MiniALBERT, theirs or ours")
 
 
 def convert_config(published: dict, **overrides) -> MiniAlbertConfig:
-    """Their config.json, as a dictionary, to ours.
-
-    Raises:
-        CheckpointError: where a needed entry is missing, as in a config of another architecture.
-    """
+    """Their config.json, as a dictionary, to ours; CheckpointError where it is another model's."""
     if missing := [name for name in NEEDED if name not in published]:
-        raise CheckpointError(
-            f"config.json lacks {', '.join(missing)}: not a published MiniALBERT "
-            f"(model_type '{published.get('model_type')}')."
-        )
+        raise CheckpointError(f"not a published MiniALBERT: config.json lacks {missing}")
     values = {name: published[name] for name in [*NEEDED, *OPTIONAL] if name in published}
     reduction = published.get("reduction_factor", 16)
     values["adapter_reduction"] = reduction if values.pop("use_adapter") else None
-    return MiniAlbertConfig(**{**values, **overrides})
-
-
-def _read(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    """config.json and the state dict, safetensors preferred; a .bin as tensors, never as code."""
-    config, safe = folder / "config.json", folder / "model.safetensors"
-    try:
-        published = json.loads(config.read_text(encoding="utf8"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{config} is no JSON: {error}") from None
-    if safe.exists():
-        return published, load_file(safe)
-    file = folder / "pytorch_model.bin"
-    try:
-        return published, torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{file} cannot be read as plain tensors ({reason}): truncated, or more than tensors, "
-            "which is not loaded for safety. Fetch it again."
-        ) from None
+    return MiniAlbertConfig(**values | overrides)
 
 
 def load_published(path_or_repo: str | Path, model_class, **config_overrides):
     """A model of this project with a published checkpoint's weights, in eval mode.
 
     Args:
-        path_or_repo: a folder with config.json and model.safetensors or pytorch_model.bin, or a Hub
-            id such as "nlpie/miniALBERT-128".
+        path_or_repo: a folder with config.json and model.safetensors or pytorch_model.bin (read as
+            plain tensors, never as code), or a Hub id such as "nlpie/miniALBERT-128".
         model_class: one of the MiniAlbert classes. A head that the checkpoint lacks starts at
-            random (with a warning); one that the class lacks is left out.
+            random, with a warning; one that the class lacks is left out.
         config_overrides: e.g. num_labels=3 or hidden_dropout_prob=0.
 
     Raises:
-        CheckpointError: for a truncated or foreign checkpoint, naming file and cause.
-        SourceError: where folder or Hub cannot be reached, or hold no model; a damaged safetensors.
+        CheckpointError: truncated, foreign, or weights that are not its config.json's.
+        SourceError: not reached, or no model there.
     """
     folder = sources.resolve_model(path_or_repo)
-    published, weights = _read(folder)
-    model = model_class(convert_config(published, **config_overrides))
-    weights = convert_state_dict(weights)
-    own = model.state_dict()
-    head = {name: tensor for name, tensor in own.items() if name.startswith(HEADS)}
-    if not head:  # the bare model: its names have no prefix
-        weights = {name.removeprefix("minialbert."): tensor for name, tensor in weights.items()}
-    if head.keys() - weights.keys():
-        warnings.warn(f"{folder} lacks {', '.join(head)}: random, to be trained.", stacklevel=2)
-    used = {n: t for n, t in weights.items() if n in own or not n.startswith(HEADS)}
+    safe = folder / "model.safetensors"
     try:
-        model.load_state_dict(head | used, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder} does not fit its own config.json: {error}") from None
+        published = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        if safe.exists():
+            weights = load_file(safe)
+        else:
+            pickled = folder / "pytorch_model.bin"
+            weights = torch.load(pickled, map_location="cpu", weights_only=True)
+        model = model_class(convert_config(published, **config_overrides))
+        weights = convert_state_dict(weights)
+        if not hasattr(model, "minialbert"):  # the bare model: its names have no prefix
+            weights = {name.removeprefix("minialbert."): weights[name] for name in weights}
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{folder} cannot be read or loaded: {error}") from error
+    if foreign := [name for name in (*missing, *unexpected) if not name.startswith(HEADS)]:
+        raise CheckpointError(f"{folder}: config.json and weights differ in {foreign}")
+    if missing:
+        warnings.warn(f"{folder} lacks {missing}: random, to be trained", stacklevel=2)
     return model.eval()

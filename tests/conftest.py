@@ -47,11 +47,13 @@ def slowness() -> float:
 NOTEBOOK = "test_notebook_gives_its_committed_outputs"
 # Two workers begin with the first and the third, so that neither waits for 07's student.
 LONGEST = ["07", "11", "12", "13", "09", "10"]
-# Not below `-m quick`: the browser, and what starts other processes or trains.
+# Not below `-m quick`: the browser, what starts other processes, compiles or trains.
 SLOW = re.compile(
-    r"test_browser|kill|resum|process|torchrun|papermill|refresh|test_a_cell_that_raises|"
-    + NOTEBOOK
+    rf"test_browser|{NOTEBOOK}|kill|resum|process|seconds|torchrun|papermill|nbval_sees|refresh"
+    "|a_failed_run|a_cell_that_raises|importing|carries_its_code|flex|exported|compiled|real_ner"
+    "|a_comparison_trains|predictions_are_those"
 )
+TRAINING = {"files", "arguments", "whole_run"}  # fixtures of tests that train
 
 
 def notebook_of(nodeid) -> str | None:
@@ -62,14 +64,15 @@ def notebook_of(nodeid) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    """Marks tests as quick; the longest come first, so that no worker is left with one at the end."""
+    """Marks quick tests; the longest come first, so that no worker ends alone with one."""
 
     def rank(item):
         number = (notebook_of(item.nodeid) or "")[:2]
         return LONGEST.index(number) if number in LONGEST else len(LONGEST)
 
     for item in items:
-        if not SLOW.search(item.nodeid) and not item.get_closest_marker("slow"):
+        trains = TRAINING.intersection(item.fixturenames)
+        if not (trains or SLOW.search(item.nodeid) or item.get_closest_marker("slow")):
             item.add_marker("quick")
     items.sort(key=rank)
 
@@ -82,14 +85,13 @@ class Progress:
 
     def __init__(self, config):
         self.config, self.began = config, time.monotonic()
-        self.ids, self.notebooks, self.done, self.running = (), 0, set(), set()
+        self.ids, self.notebooks = (), 0
+        self.running, self.done, self.failed = set(), set(), set()
         self.is_over = threading.Event()
 
     def say(self, text):
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        terminal.ensure_newline()
-        terminal.write_line(text)
-        terminal.flush()
+        terminal.write(f"\n{text}\n", flush=True)
 
     def say_how_far(self):
         minutes = (time.monotonic() - self.began) / 60
@@ -137,13 +139,16 @@ class Progress:
         self.running.add(nodeid)
 
     def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.failed.add(report.nodeid)
         if report.when != "teardown":
             return
         self.running.discard(report.nodeid)
         self.done.add(report.nodeid)
         if name := notebook_of(report.nodeid):
             done = sum(notebook_of(one) is not None for one in self.done)
-            self.say(f"notebook {name} is done, {done} of {self.notebooks}")
+            verdict = "failed" if report.nodeid in self.failed else "passed"
+            self.say(f"notebook {name} {verdict}, {done} of {self.notebooks}")
 
 
 def pytest_configure(config):

@@ -1,4 +1,4 @@
-"""What is asked of a committed notebook. Each check takes it, as read, and returns a list of complaints."""
+"""What is asked of a committed notebook. Each check takes it and returns a list of complaints."""
 
 import ast
 import io
@@ -7,11 +7,12 @@ import tokenize
 
 import nbformat
 
-from minialbert import lab
+from minialbert.lab import refresh
 
 UNCOMPARED = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
 SMALLEST_SHARE = 0.5  # of code cells, whose outputs nbval compares
 LARGEST = 1_500_000  # bytes
+MOST_PARAMETERS = 12  # that a chapter talks about; a parameter file may give more
 
 
 def tags(cell) -> set:
@@ -27,7 +28,7 @@ def name(cell) -> str:
 
 
 def is_compared(cell) -> bool:
-    """Whether nbval compares an output of this cell: it skips cells without a count, and all pictures."""
+    """Whether nbval compares an output of a cell: it skips pictures, and cells without a count."""
     return (
         cell.execution_count is not None
         and not tags(cell) & UNCOMPARED
@@ -49,11 +50,9 @@ def valid(notebook) -> list:
 def executed(notebook) -> list:
     counts = [cell.execution_count for cell in code_cells(notebook)]
     wanted = list(range(1, len(counts) + 1))
-    return (
-        []
-        if counts == wanted
-        else [f"not run from top to bottom in a fresh kernel, but as {counts}"]
-    )
+    if counts == wanted:
+        return []
+    return [f"not run from top to bottom in a fresh kernel, but as {counts}"]
 
 
 def without_errors(notebook) -> list:
@@ -70,32 +69,37 @@ def parameters_cell(notebook) -> list:
     if len(cells) != 1:
         return [f"{len(cells)} cells are tagged parameters, not one"]
     words = tokenize.generate_tokens(io.StringIO(cells[0].source).readline)
-    commented = {word.start[0] for word in words if word.type == tokenize.COMMENT}
-    return [
-        f"parameter without a comment: {ast.unparse(node)}"
-        for node in ast.parse(cells[0].source).body
-        if isinstance(node, (ast.Assign, ast.AnnAssign))
-        and not commented & set(range(node.lineno, node.end_lineno + 1))
+    comments = [word for word in words if word.type == tokenize.COMMENT]
+    # A comment stands on the parameter's line, or alone on the line above.
+    commented = {word.start[0] + word.line.lstrip().startswith("#") for word in comments}
+    nodes = ast.parse(cells[0].source).body
+    parameters = [node for node in nodes if isinstance(node, ast.AnnAssign)]
+    found = [
+        f"not a typed parameter: {ast.unparse(node)}" for node in nodes if node not in parameters
     ]
+    found += [
+        f"parameter without a comment: {ast.unparse(node)}"
+        for node in parameters
+        if not commented & set(range(node.lineno, node.end_lineno + 1))
+    ]
+    if len(parameters) > MOST_PARAMETERS:
+        found.append(f"{len(parameters)} parameters, more than {MOST_PARAMETERS}")
+    return found
 
 
 def without_widget_state(notebook) -> list:
-    return (
-        ["widget state in the metadata: some viewers refuse it"]
-        if "widgets" in notebook.metadata
-        else []
-    )
+    if "widgets" not in notebook.metadata:
+        return []
+    return ["widget state in the metadata: some viewers refuse it"]
 
 
 def compared(notebook) -> list:
     """Enough cells whose outputs nbval compares, and every other output declared by a tag."""
     cells = code_cells(notebook)
     share = sum(map(is_compared, cells)) / max(1, len(cells))
-    found = (
-        []
-        if share >= SMALLEST_SHARE
-        else [f"nbval compares {share:.0%} of the code cells, not half"]
-    )
+    found = []
+    if share < SMALLEST_SHARE:
+        found.append(f"nbval compares {share:.0%} of the code cells, not half")
     return found + [
         f"{name(cell)} has an output that nbval does not compare and no tag says so"
         for cell in cells
@@ -114,7 +118,9 @@ def pictures_described(notebook) -> list:
 
 
 def canonical(notebook, text) -> list:
-    return [] if text == lab.canonical(notebook) else ["not in canonical form: run `make refresh`"]
+    return (
+        [] if text == refresh.canonical(notebook) else ["not in canonical form: run `make refresh`"]
+    )
 
 
 def small(notebook, text) -> list:

@@ -1,9 +1,11 @@
-"""Every exercise of every notebook: its stub fails its check, its solution passes it, and nbval sees to both.
+"""Every exercise of every notebook: its stub fails its check, its solution passes it, and nbval
+compares both.
 
-An exercise is a card (markdown) and five code cells in this order: the check (tag `check`), the stub (tag
-`exercise`), the check tried, the solution (tag `solution`), the check tried again. The committed outputs of
-the two tries say "not yet" and "passed". test_notebooks runs every notebook again and compares these lines,
-if their cells are compared at all; that they are is asked here, so no exercise needs to be run a second time.
+An exercise is a card (markdown) and five code cells in this order: the check (tag `check`), the
+stub (tag `exercise`), the check tried, the solution (tag `solution`), the check tried again. The
+committed outputs of the two tries say "not yet" and "passed". test_notebooks runs every notebook
+again and compares these lines, if their cells are compared at all; that they are is asked here, so
+no exercise needs to be run a second time.
 """
 
 import ast
@@ -15,17 +17,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_notebooks import NOTEBOOKS
 
-from minialbert import lab
+from minialbert.lab import exercises
+from minialbert.lab.refresh import read_notebook
 
-WANTED = {
-    "01": 2,
-    "02": 2,
-    "03": 2,
-    "04": 2,
-    "05": 2,
-    "06": 2,
-    "08": 1,
-}  # notebook: exercises at least
+# notebook: exercises at least
+WANTED = {"01": 2, "02": 2, "03": 2, "04": 2, "05": 2, "06": 2, "08": 1}
 CARD = re.compile(r"^### Exercise (\d+)\.(\d+) · \S.*\n+\*[●○]+ · \d+ minutes?\*\n+\S", re.M)
 TAGS = {"check", "exercise", "solution"}
 ORDER = ["check", "exercise", "try", "solution", "try"]
@@ -41,8 +37,8 @@ def defined(source) -> set:
 
 
 def tried(cell):
-    """(check, answer) of a cell that does nothing but `_ = lab.try_check(check, answer)`, else None."""
-    match = re.fullmatch(r"_ = lab\.try_check\((\w+), (\w+)\)", cell.source.strip())
+    """(check, answer) of a cell that is `_ = exercises.try_check(check, answer)`, else None."""
+    match = re.fullmatch(r"_ = exercises\.try_check\((\w+), (\w+)\)", cell.source.strip())
     return match and match.groups()
 
 
@@ -58,10 +54,10 @@ def in_check(cell) -> tuple:
         (f.name, d.args[0].value)
         for f in functions
         for d in f.decorator_list
-        if isinstance(d, ast.Call) and ast.unparse(d.func) == "lab.check"
+        if isinstance(d, ast.Call) and ast.unparse(d.func) == "exercises.check"
     ]
     if len(named) != 1:
-        return None, None, [f"{len(named)} functions have the decorator lab.check, not one"]
+        return None, None, [f"{len(named)} functions have the decorator exercises.check, not one"]
     asserts = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Assert)]
     found = [] if asserts else ["the check asserts nothing"]
     found += [f"line {node.lineno} asserts without a message" for node in asserts if not node.msg]
@@ -75,15 +71,15 @@ def printed(cell) -> str:
 def in_exercise(card, cells) -> list:
     """Complaints about one exercise: the text before it and the code cells from its check on."""
     check, stub, first, solution, second = cells[:5]
-    found = (
-        []
-        if CARD.search(card)
-        else ["no card before it: '### Exercise 1.1 · Title', '*●●○ · 5 minutes*', the task"]
-    )
+    found = []
+    if not CARD.search(card):
+        found.append("no card before it: '### Exercise 1.1 · Title', '*●●○ · 5 minutes*', the task")
     function, name, wrong = in_check(check)
     found += wrong
     if tried(first) != tried(second) or tried(first)[0] != function:
-        found.append(f"both tries must call lab.try_check({function}, the answer), as _ = ...")
+        found.append(
+            f"both tries must call exercises.try_check({function}, the answer), as _ = ..."
+        )
     answer = tried(first)[1]
     for what, cell in {"stub": stub, "solution": solution}.items():
         if answer not in defined(cell.source):
@@ -101,7 +97,7 @@ def in_exercise(card, cells) -> list:
     return found
 
 
-def exercises(notebook) -> tuple:
+def all_exercises(notebook) -> tuple:
     """(the numbers on the cards, complaints) of a notebook as read."""
     numbers, found = [], []
     cells = [cell for cell in notebook.cells if cell.source.strip()]
@@ -129,14 +125,14 @@ def exercises(notebook) -> tuple:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_exercise_is_sound(path):
-    numbers, found = exercises(lab.read_notebook(path))
+    numbers, found = all_exercises(read_notebook(path))
     assert not found
     wanted = [(str(int(path.stem[:2])), str(number)) for number in range(1, len(numbers) + 1)]
     assert numbers == wanted, "number them 5.1, 5.2, .. in notebook 05"
 
 
 def test_the_notebooks_have_their_exercises():
-    there = {path.stem[:2]: len(exercises(lab.read_notebook(path))[0]) for path in NOTEBOOKS}
+    there = {path.stem[:2]: len(all_exercises(read_notebook(path))[0]) for path in NOTEBOOKS}
     lacking = {
         number: f"{there.get(number, 'not there')} of {least}"
         for number, least in WANTED.items()
@@ -147,7 +143,7 @@ def test_the_notebooks_have_their_exercises():
 
 # What follows holds the checks above to account.
 
-CHECK = """@lab.check("double it")
+CHECK = """@exercises.check("double it")
 def check_double(answer):
     assert answer(3) == 6, f"twice 3 is not {answer(3)}"
 """
@@ -163,7 +159,7 @@ def good():
             source, execution_count=count, outputs=outputs, metadata={"tags": list(tags)}
         )
 
-    attempt = "_ = lab.try_check(check_double, double)"
+    attempt = "_ = exercises.try_check(check_double, double)"
     return nbformat.from_dict(
         new_notebook(
             cells=[
@@ -182,12 +178,12 @@ def good():
 
 
 def test_a_good_exercise_passes():
-    assert exercises(good()) == ([("1", "1")], [])
+    assert all_exercises(good()) == ([("1", "1")], [])
 
 
 def test_its_outputs_are_what_try_check_prints(capsys):
     """The lines asked for above are those that a run gives, so nbval compares what is meant."""
-    space = {"lab": lab}
+    space = {"exercises": exercises}
     for cell in good().cells:
         if cell.cell_type == "code":
             exec(compile(cell.source, cell.get("id"), "exec"), space)
@@ -196,8 +192,8 @@ def test_its_outputs_are_what_try_check_prints(capsys):
 
 def test_an_unexplained_failure_is_told_apart(capsys, tmp_path):
     (file := tmp_path / "cell.py").write_text(BARE)
-    exec(compile(BARE, str(file), "exec"), space := {"lab": lab})
-    lab.try_check(space["check_double"], lambda x: x)
+    exec(compile(BARE, str(file), "exec"), space := {"exercises": exercises})
+    exercises.try_check(space["check_double"], lambda x: x)
     assert "not yet: double it: this does not hold" in capsys.readouterr().out
 
 
@@ -218,10 +214,15 @@ def test_an_unexplained_failure_is_told_apart(capsys, tmp_path):
         (1, "tags", [], "outside an exercise"),
         (5, "source", "def twice(x):\n    return 2 * x", "the solution does not define double"),
         (2, "source", "pass", "the stub does not define double"),
-        (6, "source", "_ = lab.try_check(check_double, twice)", "both tries"),
+        (6, "source", "_ = exercises.try_check(check_double, twice)", "both tries"),
         (6, "source", "print('passed: double it')", "the cells from here on"),
         (1, "source", CHECK.replace("check_double", "check_other"), "both tries"),
-        (1, "source", CHECK.replace("@lab.check", "@check"), "0 functions have the decorator"),
+        (
+            1,
+            "source",
+            CHECK.replace("@exercises.check", "@check"),
+            "0 functions have the decorator",
+        ),
         (1, "source", BARE, "asserts without a message"),
         (1, "source", BARE.replace("assert", "return"), "asserts nothing"),
         (0, "source", "Double it", "no card"),
@@ -231,11 +232,13 @@ def test_an_unexplained_failure_is_told_apart(capsys, tmp_path):
 def test_each_fault_is_found(place, part, value, complaint):
     notebook = good()
     cell = notebook.cells[place]
-    owner = {"text": lambda: cell.outputs[0], "tags": lambda: cell.metadata}.get(
-        part, lambda: cell
-    )()
-    owner[part] = value
-    _, found = exercises(notebook)
+    if part == "text":
+        cell.outputs[0].text = value
+    elif part == "tags":
+        cell.metadata.tags = value
+    else:
+        cell[part] = value
+    _, found = all_exercises(notebook)
     assert any(re.search(complaint, one) for one in found), found
 
 
@@ -243,4 +246,44 @@ def test_each_fault_is_found(place, part, value, complaint):
 def test_a_missing_cell_is_found(gone):
     notebook = good()
     del notebook.cells[gone]
-    assert exercises(notebook)[1]
+    assert all_exercises(notebook)[1]
+
+
+# ---- the module's try_check
+
+
+@exercises.check("count to n")
+def counts(answer):
+    if answer(2) != [1, 2]:  # no assert: pytest would write its own words into it
+        raise AssertionError(f"answer(2) is {answer(2)}")
+    if answer(0):
+        raise AssertionError
+
+
+def stub(n):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (lambda n: list(range(1, n + 1)), "passed: count to n\n"),
+        (stub, "not yet: count to n: the stub is still empty\n"),
+        (lambda n: [n], "not yet: count to n: answer(2) is [2]\n"),
+        (lambda n: [1, 2], "not yet: count to n: this does not hold: raise AssertionError\n"),
+    ],
+)
+def test_try_check(answer, said, capsys):
+    assert exercises.try_check(counts, answer) is said.startswith("passed")
+    assert capsys.readouterr().out == said
+
+
+def test_try_check_shows_where_the_readers_code_broke(capsys):
+    def answer(n):
+        return n[0]
+
+    assert exercises.try_check(counts, answer) is False
+    line = answer.__code__.co_firstlineno + 1
+    said = capsys.readouterr().out
+    assert said.startswith("not yet: count to n: TypeError: 'int' object is not")
+    assert said.endswith(f"(line {line}: return n[0])\n")

@@ -59,17 +59,6 @@ def test_a_failed_refresh_leaves_the_file(tmp_path):
     assert path.read_text() == before
 
 
-def test_ids_are_kept_and_made_once(tmp_path):
-    path, content = tmp_path / "a.ipynb", dict(new_notebook())
-    content["cells"] = [
-        {"cell_type": "markdown", "metadata": {}, "source": "a"} | name
-        for name in ({"id": "cell-1"}, {"id": "twice"}, {"id": "twice"}, {})
-    ]
-    path.write_text(json.dumps(content))
-    ids = [cell.id for cell in read_notebook(path).cells]
-    assert ids == ["cell-1", "twice", "cell-2", "cell-3"]
-
-
 def test_canonical_form():
     def stream(name, text):
         return new_output("stream", name=name, text=text)

@@ -91,11 +91,6 @@ def test_a_glue_folder(tmp_path, name, layout):
         assert rows.to_list() == glue_rows(name, split).remove_columns("idx").to_list()
 
 
-def test_mnli_without_mismatched(tmp_path):
-    root = make_glue(tmp_path, "mnli", splits=["train", "validation_matched"])
-    assert list(load_task("mnli", root).evaluation) == ["matched"]
-
-
 def test_the_hub_is_asked_for_the_configuration(monkeypatch):
     asked = []
 
@@ -109,15 +104,10 @@ def test_the_hub_is_asked_for_the_configuration(monkeypatch):
     assert len(load_task("rte").train) == 12 and asked == [("nyu-mll/glue", "rte")]
 
 
-@pytest.mark.parametrize("name", [name for name in GLUE if GLUE[name][1]])
-def test_labels_in_another_order_are_put_right_by_name(tmp_path, name):
-    labels = GLUE[name][1]
-    turned = labels[::-1]
-    for split in ("train", "validation"):
-        (tmp_path / name).mkdir(exist_ok=True)
-        glue_rows(name, split, names=turned).to_parquet(tmp_path / name / f"{split}.parquet")
-    ids = load_task(name, tmp_path).train["label"][:]
-    assert [labels[i] for i in ids] == [turned[n % len(labels)] for n in range(12)]
+def test_labels_in_another_order_are_put_right_by_name():
+    rows = glue_rows("mnli", "train", names=GLUE["mnli"][1][::-1])
+    data = load_task("mnli", DatasetDict({"train": rows, "validation_matched": rows}))
+    assert data.train["label"][:4] == [2, 1, 0, 2]
 
 
 def test_splits_given_directly_and_a_folder_of_save_to_disk(tmp_path):
@@ -128,15 +118,6 @@ def test_splits_given_directly_and_a_folder_of_save_to_disk(tmp_path):
     rows = Dataset.from_dict({"words": [["a", "b", "c"]], "tags": [["O", "I", "I"]], "more": [1]})
     data = load_task(get_task("silver_chemicals"), DatasetDict({"train": rows, "test": rows}))
     assert data.train.to_list() == [{"words": ["a", "b", "c"], "tags": [0, 1, 2]}]
-
-
-def test_a_folder_without_the_task_and_a_task_without_a_folder(tmp_path):
-    with pytest.raises(sources.SourceError, match="'rte' not found"):
-        load_task("rte", make_glue(tmp_path, "cola"))
-    with pytest.raises(TaskError, match="'bc2gm' needs source=: the folder BC2GM"):
-        load_task("bc2gm")
-    with pytest.raises(TaskError, match="unknown task 'sst-2'; did you mean 'sst2'"):
-        load_task("sst-2")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
@@ -173,14 +154,6 @@ def test_the_seed_draws_training_rows_and_nothing_else(tmp_path):
     assert first.evaluation["validation"].to_list() == other.evaluation["validation"].to_list()
     smaller = {row["sentence"] for row in load_task("sst2", root, limit=4, seed=1).train}
     assert smaller < {row["sentence"] for row in first.train}
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"limit": 0}, {"evaluation_limit": 0}, {"keep_apart": 1.0}, {"keep_apart": 0.01}]
-)
-def test_sizes_that_cannot_be(tmp_path, wrong):
-    with pytest.raises(TaskError, match=f"{next(iter(wrong))}="):
-        load_task("sst2", make_glue(tmp_path, "sst2"), **wrong)
 
 
 def reviews(path, rows=400):
@@ -256,23 +229,11 @@ def test_labels_of_own_data(tmp_path, labels, options, names, ids):
     assert (data.task.labels, data.train["label"][:]) == (names, ids)
 
 
-def test_own_pairs_with_other_columns_and_an_empty_side(tmp_path):
-    rows = [{"claim": n, "basis": [None, "b"][n % 2], "verdict": "ab"[n % 2]} for n in range(4)]
-    data = own(tmp_path, rows, text_columns=["claim", "basis"], label_column="verdict")
-    assert data.train[:2] == {"claim": ["0", "1"], "basis": ["", "b"], "verdict": [0, 1]}
-
-
 def test_own_test_split_is_reported_and_validation_kept_for_choosing(tmp_path):
-    for split, size in (("train", 5), ("dev", 3), ("test", 4)):
-        Dataset.from_list(rows_of(list(range(2)) * size)).to_csv(
-            tmp_path / f"{split}.csv", index=False
-        )
+    for split, size in (("train", 10), ("dev", 6), ("test", 8)):
+        write(tmp_path / f"{split}.csv", rows_of([0, 1] * (size // 2)))
     data = load_task("own", tmp_path, text_columns="text", keep_apart=0.5)
-    assert [len(rows) for rows in (data.train, data.selection, data.evaluation["test"])] == [
-        10,
-        6,
-        8,
-    ]
+    assert (len(data.train), len(data.selection), len(data.evaluation["test"])) == (10, 6, 8)
     assert len(load_task("own", tmp_path, text_columns="text").selection) == 0
 
 
@@ -280,8 +241,6 @@ def test_own_tags(tmp_path):
     make_tsv(tmp_path, train="a\tB-x\nb\tI-x\nc\tO\n", test="a\tB-x\n")
     data = load_task("own", tmp_path, kind="tagging", labels=["O", "B-x", "I-x"])
     assert data.train.to_list() == [{"words": ["a", "b", "c"], "tags": [1, 2, 0]}]
-    with pytest.raises(TaskError, match="line 1: unknown tag 'B-x'; known are O, B, I"):
-        load_task("own", tmp_path, kind="tagging")
 
 
 # --- what is refused ---
@@ -290,38 +249,61 @@ def test_own_tags(tmp_path):
 @pytest.mark.parametrize(
     "labels, options, message",
     [
-        ([0, 1], {"text_columns": "txt"}, r"no column \['txt'\]; it has \['text', 'label'\]"),
-        ([0, 1, 2], {"labels": ("no", "yes")}, "class label 2; wanted are no, yes"),
-        ([0, 1, -1], {"labels": ("no", "yes")}, "class label -1; wanted are no, yes"),
-        (["no", "mabye"], {"labels": ("no", "yes")}, "class label mabye"),
+        ([0, 1], {"text_columns": "txt"}, r"no column \['txt'\]"),
+        ([0, 1, 2], {"labels": ("no", "yes")}, "label 2; wanted are no, yes"),
+        ([0, 1, -1], {"labels": ("no", "yes")}, "label -1; wanted are no, yes"),
+        (["no", "mabye"], {"labels": ("no", "yes")}, "mabye"),
         ([0.0, 1.0, 0.5], {}, 'give kind="regression"'),
-        (["a", "b", "c"], {"kind": "regression"}, "must be real number"),
-        ([0.5, 5.5, 1.0], {"kind": "regression", "limits": (0, 5)}, "it holds 5.5"),
-        ([0, 1], {"kind": "classify"}, "kind='classify': use one of classification"),
+        (["a", "b", "c"], {"kind": "regression"}, "wanted are numbers"),
+        ([0.5, 5.5, 1.0], {"kind": "regression", "limits": (0, 5)}, "it holds .5.5"),
+        ([0, 1], {"kind": "classify"}, "kind='classify'"),
         ([0, 1], {"text_columns": None}, "needs text_columns"),
+        ([0, 1], {"limit": 0}, "limit="),
+        ([0, 1], {"keep_apart": 1.0}, "keep_apart="),
+        ([0, 1], {"keep_apart": 0.01}, "keep_apart="),
     ],
 )
-def test_labels_and_columns_that_cannot_be(tmp_path, labels, options, message):
+def test_own_data_that_cannot_be(tmp_path, labels, options, message):
     with pytest.raises(TaskError, match=message):
         own(tmp_path, rows_of(labels), **options)
 
 
-def test_splits_that_are_missing_or_empty():
+def test_splits_and_names_that_cannot_be(tmp_path):
     rows = glue_rows("sst2", "train")
+    other = glue_rows("sst2", "train", names=["bad", "good"])
     for parts, message in (
-        ({"validation": rows}, r"no split 'train'; it has \['validation'\]"),
+        ({"validation": rows}, "no split 'train'"),
         ({"train": rows, "test": rows}, "no validation split"),
-        ({"train": rows, "validation": rows.select([])}, "split validation is empty"),
-        ({"train": rows.select(range(2))}, "split (train|validation) is empty"),  # to divide
+        ({"train": rows, "validation": rows.select([])}, "is empty"),
+        ({"train": rows.select(range(2))}, "is empty"),  # to divide
+        ({"train": other, "validation": other}, "bad; wanted are negative, positive"),
     ):
         with pytest.raises(TaskError, match=message):
             load_task("sst2", DatasetDict(parts))
+    with pytest.raises(sources.SourceError, match="'rte' not found"):
+        load_task("rte", make_glue(tmp_path, "cola"))
+    with pytest.raises(TaskError, match="needs source=.*BC2GM"):
+        load_task("bc2gm")
+    with pytest.raises(TaskError, match="unknown task 'sst-2'.*'sst2'"):
+        load_task("sst-2")
+    untagged = Dataset.from_dict({"words": [["a", "b"]], "tags": [["O"]]})
+    with pytest.raises(TaskError, match="not one tag for each word"):
+        load_task("bc2gm", DatasetDict({"train": untagged, "test": untagged}))
 
 
-def test_labels_of_other_names_are_refused():
-    rows = glue_rows("sst2", "train", names=["bad", "good"])
-    with pytest.raises(TaskError, match="class label bad; wanted are negative, positive"):
-        load_task("sst2", DatasetDict({"train": rows, "validation": rows}))
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("a\tO\nb O\n", "train.tsv, line 2: 'b O' is no token"),
+        ("a\tO\n\nb\t\n", "line 3"),
+        ("a\tO\n\tB\n", "line 2"),
+        ("a\tO\nb\tB-Gene\n", "B-Gene; wanted are O, B, I"),
+        (" \n\n", "split train (is empty|has no column)"),
+    ],
+)
+def test_tsv_that_cannot_be_read(tmp_path, content, message):
+    with pytest.raises(TaskError, match=message):
+        load_task("bc2gm", make_tsv(tmp_path, train=content, test=SENTENCES))
 
 
 # --- tsv as BioBERT distributes it ---
@@ -339,44 +321,22 @@ def make_tsv(folder, **contents):
     return folder
 
 
-@pytest.mark.parametrize("name", ["ncbi_disease", "bc5cdr_disease", "bc5cdr_chem", "bc2gm"])
-def test_a_corpus_folder_or_the_one_above(tmp_path, name):
-    folder = {
-        "ncbi_disease": "NCBI-disease",
-        "bc5cdr_disease": "BC5CDR-disease",
-        "bc5cdr_chem": "BC5CDR-chem",
-        "bc2gm": "BC2GM",
-    }[name]
-    make_tsv(
-        tmp_path / folder,
-        train=SENTENCES,
-        devel=SENTENCES[:19],
-        test=SENTENCES * 2,
-        train_dev=SENTENCES + SENTENCES[:19],
-    )
-    for source in (tmp_path, tmp_path / folder):
-        data = load_task(name, source, keep_apart=0.1)
+def test_a_corpus_folder_or_the_one_above(tmp_path):
+    contents = dict(train=SENTENCES, devel=SENTENCES[:19], test=SENTENCES * 2)
+    make_tsv(tmp_path / "BC2GM", **contents, train_dev=SENTENCES + SENTENCES[:19])
+    for source in (tmp_path, tmp_path / "BC2GM"):
+        data = load_task("bc2gm", source, keep_apart=0.1)
         assert data.train.to_list() == [
             {"words": ["Gout", "is", "bad"], "tags": [1, 0, 0]},
             {"words": ["Lung", "cancer", "too"], "tags": [1, 2, 0]},
         ]
-        assert len(data.selection) == 1 and list(data.evaluation) == ["test"]
-        assert len(data.evaluation["test"]) == 4
-    with pytest.raises(TaskError, match=f"needs source=: the folder {folder} or"):
-        load_task(name)
+        assert (len(data.selection), len(data.evaluation["test"])) == (1, 4)
 
 
 def test_train_dev_stands_in_for_a_missing_train_and_devel_is_then_not_apart(tmp_path):
     make_tsv(tmp_path, devel=SENTENCES, test=SENTENCES, train_dev=SENTENCES * 5)
     data = load_task("bc2gm", tmp_path, keep_apart=0.2)
     assert (len(data.train), len(data.selection)) == (8, 2)
-
-
-def test_unusual_characters_end_no_line(tmp_path):
-    rows = tasks.read_tsv(
-        make_tsv(tmp_path, train="a\u2028b\tB\n\u200b\tO\n\x85x\tO\n") / "train.tsv", NER
-    )
-    assert rows["words"][0] == ["a\u2028b", "\u200b", "x"]
 
 
 @pytest.mark.parametrize(
@@ -395,21 +355,6 @@ def test_tsv_as_it_comes(tmp_path, content):
     assert rows["tags"][:] == [["B", "O", "O"], ["B", "I", "O"]]
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        ("a\tO\nb O\n", "train.tsv, line 2: 'b O' is no token<TAB>tag"),
-        ("a\tO\n\nb\t\n", "line 3: 'b' is no token"),
-        ("a\tO\n\tB\n", "line 2: 'B' is no token"),
-        ("a\tO\nb\tB-Gene\n", "line 2: unknown tag 'B-Gene'; known are O, B, I"),
-        (" \n\n", "split train (is empty|has no column)"),
-    ],
-)
-def test_tsv_that_cannot_be_read(tmp_path, content, message):
-    with pytest.raises(TaskError, match=message):
-        load_task("bc2gm", make_tsv(tmp_path, train=content, test=SENTENCES))
-
-
 def test_an_i_without_a_b_begins_an_entity(tmp_path):
     content = "a\tO\nb\tI\nc\tI\n\nd\tI\ne\tO\n\nf\tB\ng\tI\n"
     data = load_task("bc2gm", make_tsv(tmp_path, train=content, test=SENTENCES))
@@ -419,12 +364,6 @@ def test_an_i_without_a_b_begins_an_entity(tmp_path):
     task = get_task("own", kind="tagging", labels=labels)
     data = load_task(task, DatasetDict({"train": rows, "test": rows}))
     assert [labels[tag] for tag in data.train["tags"][0]] == ["B-x", "B-y", "I-y", "B-y"]
-
-
-def test_as_many_tags_as_words():
-    rows = Dataset.from_dict({"words": [["a", "b"]], "tags": [["O"]]})
-    with pytest.raises(TaskError, match="not one tag for each word"):
-        load_task("bc2gm", DatasetDict({"train": rows, "test": rows}))
 
 
 # --- encoding ---
@@ -489,75 +428,47 @@ def test_tags_are_padded_with_what_is_ignored(tiny_tokenizer):
     ].any()
 
 
-def test_lengths_beyond_the_model_are_refused_and_no_rows_encode(tiny_tokenizer):
-    with pytest.raises(TaskError, match="max_length=65 is more than the 64 positions"):
-        encode(TAGGED, NER, tiny_tokenizer, 65, positions=64)
-    assert len(encode(TAGGED.select([]), NER, tiny_tokenizer)) == 0
-
-
 # --- metrics ---
 
 
-def draw(kind, seed, size=60):
-    draws = np.random.default_rng(seed)
-    if kind == "regression":
-        references = draws.uniform(0, 5, size).round(1)
-        return references + draws.normal(0, 2, size), references
-    return draws.integers(0, 2, size), draws.integers(0, 2, size)
-
-
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_metrics_equal_the_libraries(seed):
-    predictions, references = draw("classification", seed)
+    draws = np.random.default_rng(seed)
+    predictions, references = draws.integers(0, 2, (2, 60))
     expected = {
         "accuracy": sklearn.metrics.accuracy_score(references, predictions),
         "f1": sklearn.metrics.f1_score(references, predictions),
         "matthews": sklearn.metrics.matthews_corrcoef(references, predictions),
     }
-    logits = np.random.default_rng(seed).uniform(0, 1, (len(predictions), 2))
-    logits[np.arange(len(predictions)), predictions] += 1
-    for name in ("mrpc", "qqp", "cola", "sst2"):
+    logits = np.eye(2)[predictions] + draws.uniform(0, 0.5, (60, 2))
+    for name in ("mrpc", "cola", "sst2"):
+        wanted = {metric: expected[metric] for metric in TASKS[name].metrics}
         for given in (predictions, logits):
-            figures = compute_metrics(TASKS[name], given, references)
-            wanted = {metric: expected[metric] for metric in TASKS[name].metrics}
-            assert figures == pytest.approx(wanted, abs=1e-12)
-    predictions, references = draw("regression", seed)
-    figures = compute_metrics(
-        TASKS["stsb"], predictions[:, None], Dataset.from_dict({"x": references})["x"]
+            assert compute_metrics(TASKS[name], given, references) == pytest.approx(wanted)
+    scores = draws.normal(size=(60, 2))
+    assert compute_metrics(TASKS["stsb"], scores[:, :1], scores[:, 1]) == pytest.approx(
+        {
+            "pearson": scipy.stats.pearsonr(*scores.T).statistic,
+            "spearman": scipy.stats.spearmanr(*scores.T).statistic,
+        }
     )
-    assert figures["pearson"] == pytest.approx(
-        scipy.stats.pearsonr(references, predictions)[0], abs=1e-12
-    )
-    assert figures["spearman"] == pytest.approx(
-        scipy.stats.spearmanr(references, predictions)[0], abs=1e-12
-    )
-    classes = np.random.default_rng(seed).integers(0, 3, (2, 60))
-    three = get_task("mnli", metrics=("f1", "accuracy"))
-    figures = compute_metrics(three, *classes)
-    assert figures["f1"] == pytest.approx(
-        sklearn.metrics.f1_score(classes[1], classes[0], average="macro")
-    )
+    classes = draws.integers(0, 3, (2, 60))
+    macro = sklearn.metrics.f1_score(classes[1], classes[0], average="macro")
+    assert compute_metrics(get_task("mnli", metrics=("f1",)), *classes)["f1"] == macro
 
 
-def test_worked_examples():
-    # true positives 2, false positives 1, false negatives 1, true negatives 4
-    predictions, references = np.array([1, 1, 1, 0, 0, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0, 0, 0])
-    figures = compute_metrics(TASKS["mrpc"], predictions, references)
-    assert figures == pytest.approx({"f1": 2 / 3, "accuracy": 0.75})
-    assert compute_metrics(TASKS["cola"], predictions, references)["matthews"] == pytest.approx(
-        7 / 15
-    )
-    figures = compute_metrics(TASKS["stsb"], [1.0, 2.0, 3.0, 10.0], [1.0, 2.0, 3.0, 4.0])
-    assert figures["spearman"] == 1 and figures["pearson"] == pytest.approx(14 / np.sqrt(5 * 50))
-    figures = compute_metrics(TASKS["stsb"], [3.0, 2.0, 1.0], [1.0, 2.0, 3.0])
-    assert figures == pytest.approx({"pearson": -1, "spearman": -1})
-
-
-def test_f1_of_three_classes_does_not_depend_on_those_predicted():
-    three = get_task("mnli", metrics=("f1",))
-    assert compute_metrics(three, [1, 1, 1, 1], [0, 1, 1, 1])["f1"] == pytest.approx(
-        (0 + 6 / 7) / 2
-    )
+@pytest.mark.parametrize(
+    "task, predictions, references",
+    [
+        ("sst2", [], []),
+        ("sst2", [0, 1], [0]),
+        ("stsb", [0.0, float("nan")], [0, 1]),
+        ("ncbi_disease", [[0]], [[0, 1]]),
+    ],
+)
+def test_predictions_that_cannot_be(task, predictions, references):
+    with pytest.raises(TaskError):
+        compute_metrics(TASKS[task], predictions, references)
 
 
 def test_degenerate_predictions_have_scores():
@@ -568,20 +479,6 @@ def test_degenerate_predictions_have_scores():
     assert compute_metrics(TASKS["mrpc"], same, mixed) == {"f1": 0.0, "accuracy": 0.5}
     assert compute_metrics(TASKS["mrpc"], same, same) == {"f1": 0.0, "accuracy": 1.0}
     assert compute_metrics(NER, [[0, 0]], [[0, 0]]) == {"f1": 0, "precision": 0, "recall": 0}
-
-
-@pytest.mark.parametrize(
-    "task, predictions, references, message",
-    [
-        ("sst2", [], [], "at least one"),
-        ("sst2", [0, 1], [0], "2 predictions for 1 references"),
-        ("stsb", [0.0, float("nan")], [0, 1], "the training diverged"),
-        ("ncbi_disease", [[0]], [[0, 1]], "row 0 has 1 tags for 2 words"),
-    ],
-)
-def test_predictions_that_cannot_be(task, predictions, references, message):
-    with pytest.raises(TaskError, match=message):
-        compute_metrics(TASKS[task], predictions, references)
 
 
 # --- tags ---
@@ -640,40 +537,26 @@ def test_the_published_protocol_counts_pieces(tiny_tokenizer):
         rows, NER, tiny_tokenizer
     )  # trained on first pieces: the others say nothing of their own
     assert entity_f1(NER, once, first, protocol="published")["f1"] == 1
-    with pytest.raises(TaskError, match="use 'words' or 'published'"):
+    with pytest.raises(TaskError, match="words or published"):
         entity_f1(NER, once, first, protocol="word")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_entity_f1_equals_seqeval_on_words(tiny_tokenizer, seed):
     draws = np.random.default_rng(seed)
-    tags = [
-        draws.choice(3, size=size, p=[0.6, 0.25, 0.15]).tolist()
-        for size in draws.integers(1, 9, 20)
-    ]
-    words = [
-        draws.choice(["the", "cat", "zyxwv", "old", "teachers"], size=len(row)).tolist()
-        for row in tags
-    ]
+    tags = [draws.choice(3, size, p=[0.6, 0.25, 0.15]).tolist() for size in [3, 8, 1, 9] * 5]
+    words = [draws.choice(["the", "zyxwv", "teachers"], len(row)).tolist() for row in tags]
     encoded = encode(Dataset.from_dict({"words": words, "tags": tags}), NER, tiny_tokenizer)
     logits = [draws.normal(size=(row["length"], 3)) for row in encoded]
     predicted, lost = tasks.tag_words(logits, encoded)
-    typed = [[["O", "B-X", "I-X"][tag] for tag in row] for row in predicted]
-    truth = [[["O", "B-X", "I-X"][tag] for tag in row] for row in tags]
-    expected = {
-        name: getattr(seqeval.metrics, f"{name}_score")(truth, typed)
-        for name in ("f1", "precision", "recall")
-    }
-    assert lost == 0 and entity_f1(NER, logits, encoded) == pytest.approx(expected)
-    assert compute_metrics(NER, predicted, tags) == pytest.approx(expected) and expected["f1"] > 0
-
-
-def test_worked_entities():
-    references = [[1, 2, 0, 1], [0, 1, 1]]  # 4 entities: two of them side by side
-    predicted = [[1, 2, 0, 0], [0, 1, 2]]  # 1 right, 1 wrong
-    assert compute_metrics(NER, predicted, references) == pytest.approx(
-        {"f1": 1 / 3, "precision": 1 / 2, "recall": 1 / 4}
+    truth, typed = (
+        [[["O", "B-X", "I-X"][tag] for tag in row] for row in rows] for rows in (tags, predicted)
     )
+    scores = entity_f1(NER, logits, encoded)
+    assert lost == 0 and scores == compute_metrics(NER, predicted, tags)
+    for name in ("f1", "precision", "recall"):
+        expected = getattr(seqeval.metrics, f"{name}_score")(truth, typed)
+        assert scores[name] == pytest.approx(expected) and expected > 0
 
 
 # --- GLUE's average ---
@@ -715,20 +598,15 @@ def test_glue_average_is_the_papers(name, scores, average):
         assert glue_average(scores) == glue_average(scores, missing="skip") == average
 
 
-def test_the_average_of_one_value_is_that_value():
-    assert (
-        glue_average(dict.fromkeys(tasks.GLUE_COLUMNS, 57.05)) == 57.05
-    )  # in binary a little below
-
-
 def test_missing_scores_are_handled_openly():
+    assert glue_average(dict.fromkeys(tasks.GLUE_COLUMNS, 57.05)) == 57.05  # in binary below it
     scores = {name: row for name, row, _ in table_1()}["768-dagger-star"]
-    with pytest.raises(TaskError, match="no score for cola: .*missing='skip'.*'zero'"):
+    with pytest.raises(TaskError, match="no score for cola"):
         glue_average(scores)
     assert glue_average(scores, missing="skip") == 76.78  # so the paper's 68.25 is 8.53 too low
-    with pytest.raises(TaskError, match=r"unknown columns \['mnli'\]"):
+    with pytest.raises(TaskError, match="mnli"):
         glue_average({"mnli": 80})
-    with pytest.raises(TaskError, match="multiply by 100"):
+    with pytest.raises(TaskError, match="fractions"):
         glue_average(dict.fromkeys(tasks.GLUE_COLUMNS, 0.8))
 
 

@@ -1,4 +1,4 @@
-"""A teacher, a tokenizer and a corpus small enough for tests, as folders and files like real ones."""
+"""A teacher, a tokenizer and a corpus small enough for tests, as files like real ones."""
 
 import json
 import random
@@ -15,7 +15,7 @@ VERBS = "likes|sees|finds|follows|knows|wants|takes|loves".split("|")
 
 
 def teacher_config(**changes):
-    """A BERT of 4 layers and 32 hidden units; initial weights large enough for states that differ."""
+    """A BERT of 4 layers and 32 hidden units, its weights large enough for states that differ."""
     size = len(AutoTokenizer.from_pretrained(TOKENIZER))
     return BertConfig(
         **{

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from ..losses import EPS
 
@@ -34,18 +36,20 @@ class Maps:
 
     def without_special(self) -> "Maps":
         """The words alone: rows and columns of special tokens dropped, rows scaled to sum to 1."""
-        words = np.flatnonzero(~self.special)
+        words = self._only(np.flatnonzero(~self.special))
+        student, teacher = words.student + EPS, words.teacher + EPS  # EPS: a row may have no words
+        student /= student.sum(-1, keepdims=True)
+        teacher /= teacher.sum(-1, keepdims=True)
+        return replace(words, student=student, teacher=teacher)
 
-        def of_words(maps):
-            kept = maps[..., words[:, None], words] + EPS  # a row may look at special tokens only
-            return kept / kept.sum(-1, keepdims=True)
-
+    def _only(self, places: np.ndarray) -> "Maps":
+        """Some tokens' rows and columns."""
         return replace(
             self,
-            tokens=[self.tokens[i] for i in words],
-            special=self.special[words],
-            student=of_words(self.student),
-            teacher=of_words(self.teacher),
+            tokens=[self.tokens[place] for place in places],
+            special=self.special[places],
+            student=self.student[..., places[:, None], places],
+            teacher=self.teacher[..., places[:, None], places],
         )
 
 
@@ -53,38 +57,29 @@ class Maps:
 def attention_maps(student, teacher, tokenizer, sentence, layer_map) -> Maps:
     """The maps of a sentence: the student's K iterations, and a teacher layer for each.
 
-    Both models run in eval mode with eager attention and are left as they were.
-
-    Args:
-        student: a MiniALBERT, with or without head; teacher: a library model.
-        tokenizer: that of both.
-        layer_map: K teacher layers, 1..L, as in `distillation.default_layer_map`.
+    Both models run in eval mode with eager attention and are left as they were. `layer_map` has K
+    teacher layers, 1..L, as in `distillation.default_layer_map`.
 
     Raises:
         AttentionError: no words; more tokens than positions; a word piece that a model lacks; a
             layer map that does not fit.
     """
-    models = (student, teacher)
-    iterations, layers = (model.config.num_hidden_layers for model in models)
+    configs = (student.config, teacher.config)
+    iterations, layers = (config.num_hidden_layers for config in configs)
     if len(layer_map) != iterations or not all(1 <= layer <= layers for layer in layer_map):
-        raise AttentionError(
-            f"layer_map {list(layer_map)}: give {iterations} teacher layers, one per iteration, "
-            f"each in 1..{layers}."
-        )
+        wanted = f"give {iterations} teacher layers, each in 1..{layers}"
+        raise AttentionError(f"layer_map {list(layer_map)}: {wanted}.")
     encoding = tokenizer(
         sentence, return_tensors="pt", return_special_tokens_mask=True, verbose=False
     )
     special = encoding.pop("special_tokens_mask")[0].bool().numpy()
     ids = encoding["input_ids"][0].tolist()
+    positions = min(config.max_position_embeddings for config in configs)
+    vocabulary = min(config.vocab_size for config in configs)
     if special.all():
         raise AttentionError(f"the sentence {sentence!r} has no words: type at least one.")
-    positions = min(model.config.max_position_embeddings for model in models)
     if len(ids) > positions:
-        raise AttentionError(
-            f"the sentence has {len(ids)} word pieces, special tokens included, and the models "
-            f"have {positions} positions: shorten it."
-        )
-    vocabulary = min(model.config.vocab_size for model in models)
+        raise AttentionError(f"{len(ids)} word pieces for {positions} positions: shorten it.")
     if max(ids) >= vocabulary:
         raise AttentionError(
             f"the tokenizer gives word piece {max(ids)}, a model knows {vocabulary}: "
@@ -131,11 +126,9 @@ def agreement(maps: Maps, measure="kl") -> np.ndarray:
     Raises:
         AttentionError: for models with different numbers of heads, or an unknown measure.
     """
-    if maps.student.shape != maps.teacher.shape:
-        raise AttentionError(
-            f"the student has {maps.student.shape[1]} heads, the teacher {maps.teacher.shape[1]}: "
-            "heads can be compared one to one only where both have equally many."
-        )
+    ours, theirs = maps.student.shape[1], maps.teacher.shape[1]
+    if ours != theirs:
+        raise AttentionError(f"the student has {ours} heads, the teacher {theirs}: compare equals.")
     student, teacher = maps.student + EPS, maps.teacher + EPS
     if measure == "kl":
         return _kl(teacher, student)
@@ -151,34 +144,15 @@ def _kl(p, q):
 
 def best_and_worst(divergence) -> tuple[tuple[int, int], tuple[int, int]]:
     """(iteration, head) of the smallest and of the largest value of an `agreement`, from 1."""
-
-    def place(flat):
-        iteration, head = np.unravel_index(flat, divergence.shape)
-        return int(iteration) + 1, int(head) + 1
-
-    return place(divergence.argmin()), place(divergence.argmax())
+    places = np.unravel_index([divergence.argmin(), divergence.argmax()], divergence.shape)
+    best, worst = (np.transpose(places) + 1).tolist()
+    return tuple(best), tuple(worst)
 
 
 # -- views of bertviz
 
 # The JavaScript that a view needs, in packages that carry it; bertviz knows d3 5 alone
 LIBRARIES = [("mpld3", "js/d3.v5.min.js"), ("xstatic.pkg.jquery", "data/jquery.min.js")]
-# What is changed in the page that bertviz makes: (why, the pattern, what takes its place)
-CHANGES = [
-    ("require.js would come from the network", r"(?s)<script src=.*?</script>", ""),
-    ("and so would the libraries it names", r"(?s)require\.config\(\{.*?\}\);", ""),
-    ("a comment repeats all weights", r"// HACK: .*", ""),
-    ("room for two models", r"\bDIV_WIDTH = \d+", "DIV_WIDTH = 425"),  # as in pair.css
-    ("room for two models", r"\bDETAIL_WIDTH = \d+", "DETAIL_WIDTH = 200"),
-    ("room for two models", r"\bDETAIL_ATTENTION_WIDTH = \d+", "DETAIL_ATTENTION_WIDTH = 50"),
-    ("room for two models", r"\bDETAIL_BOX_WIDTH = \d+", "DETAIL_BOX_WIDTH = 75"),
-    ("one colour for iteration and layer", r"config\.layers\[layer\] % 10", "layer % 10"),
-]
-STUDENT_CHANGES = [
-    ("the list of a head view", r"\bLayer: ", "Iteration: "),
-    ("the axis of a model view", r'"Layers"', '"Iterations"'),
-    ("the title of a head in a model view", r"'Layer '", "'Iteration '"),
-]
 
 
 @dataclass(frozen=True, repr=False)
@@ -220,13 +194,13 @@ def head_view(maps: Maps, iteration=1, heads=None, max_tokens=24) -> View:
     Raises:
         AttentionError: for an iteration or a head that is not there.
     """
-    maps = _first(maps, max_tokens)
     _check_chosen(maps, [iteration], heads)
-    iterations = range(1, len(maps.layer_map) + 1)
-    heads = [head - 1 for head in heads] if heads else None
+    maps = _first(maps, max_tokens)
+    iterations = list(range(1, len(maps.layer_map) + 1))
+    look = {"heads": [head - 1 for head in heads] if heads else None}
     layer = maps.layer_map[iteration - 1]
-    student = _bertviz("head_view", maps, "student", iterations, heads=heads, layer=iteration)
-    teacher = _bertviz("head_view", maps, "teacher", iterations, heads=heads, layer=layer)
+    student = _bertviz("head_view", maps, "student", iterations, layer=iteration, **look)
+    teacher = _bertviz("head_view", maps, "teacher", iterations, layer=layer, **look)
     return _view("head view", maps, student, teacher, 90 + 22.5 * len(maps.tokens))
 
 
@@ -236,9 +210,9 @@ def model_view(maps: Maps, iterations=None, heads=None, max_tokens=24) -> View:
     Click a head to see its tokens, in both models at once. Arguments and errors as in `head_view`;
     iterations and heads choose what is shown at all.
     """
-    maps = _first(maps, max_tokens)
     iterations = list(iterations or range(1, len(maps.layer_map) + 1))
     _check_chosen(maps, iterations, heads)
+    maps = _first(maps, max_tokens)
     look = {"display_mode": "light", "include_heads": heads}
     student = _bertviz("model_view", maps, "student", iterations, **look)
     teacher = _bertviz("model_view", maps, "teacher", iterations, **look)
@@ -248,14 +222,12 @@ def model_view(maps: Maps, iterations=None, heads=None, max_tokens=24) -> View:
 
 
 def _check_chosen(maps, iterations, heads):
-    last = len(maps.layer_map)
-    for one in iterations:
-        if not 1 <= one <= last:
-            raise AttentionError(f"no iteration {one}: choose from 1..{last}.")
-    last = min(maps.student.shape[1], maps.teacher.shape[1])
-    for one in heads or ():
-        if not 1 <= one <= last:
-            raise AttentionError(f"no head {one}: choose from 1..{last}.")
+    heads_of_both = min(maps.student.shape[1], maps.teacher.shape[1])
+    known = {"iteration": len(maps.layer_map), "head": heads_of_both}
+    for name, chosen in (("iteration", iterations), ("head", heads or ())):
+        for one in chosen:
+            if not 1 <= one <= known[name]:
+                raise AttentionError(f"no {name} {one}: choose from 1..{known[name]}.")
 
 
 def _first(maps, count):
@@ -264,17 +236,11 @@ def _first(maps, count):
     if length <= count:
         return maps
     print(f"showing the first {count} of {length} tokens; max_tokens={length} shows all")
-    return replace(
-        maps,
-        tokens=maps.tokens[:count],
-        special=maps.special[:count],
-        student=maps.student[..., :count, :count],
-        teacher=maps.teacher[..., :count, :count],
-    )
+    return maps._only(np.arange(count))
 
 
 def _bertviz(view, maps, side, iterations, **choices) -> str:
-    """One model's page as bertviz makes it, changed by CHANGES; weights have 3 digits."""
+    """One model's page as bertviz makes it, changed as pair.yaml says; weights have 3 digits."""
     import bertviz
 
     weights = np.round(getattr(maps, side), 3)
@@ -288,16 +254,14 @@ def _bertviz(view, maps, side, iterations, **choices) -> str:
     choices |= {"include_layers": numbers, "html_action": "return"}
     page = getattr(bertviz, view)(layers, maps.tokens, **choices).data
     page = re.sub(r"bertviz-[0-9a-f]{32}", side, page)  # a random name
-    changes = CHANGES + STUDENT_CHANGES if side == "student" else CHANGES
-    for _, pattern, replacement in changes:
+    changes = yaml.safe_load(_beside("pair.yaml"))
+    for _, pattern, replacement in changes["both"] + changes.get(side, []):
         page = re.sub(pattern, replacement, page)
     return page
 
 
 def _view(name, maps, student, teacher, height) -> View:
-    here = files("minialbert.lab")
-    style = (here / "pair.css").read_text(encoding="utf8")
-    script = (here / "pair.js").read_text(encoding="utf8")
+    style, script = _beside("pair.css"), _beside("pair.js")
     page = (
         f'<!doctype html><meta charset="utf-8"><style>{style}</style>\n{_libraries()}<main>'
         f"<section><h4>student: iterations</h4>{student}</section>\n"
@@ -306,6 +270,10 @@ def _view(name, maps, student, teacher, height) -> View:
     )
     label = f"<{name} of student and teacher, {len(maps.tokens)} tokens: run the cell to use it>"
     return View(page, round(height), label)
+
+
+def _beside(name) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf8")
 
 
 @cache

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, fields
 from math import prod
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from transformers import BertConfig, BertForMaskedLM
@@ -20,35 +21,10 @@ from transformers import BertConfig, BertForMaskedLM
 from ..distillation import DistilArguments, Distiller
 from ..modeling import MiniAlbertForMaskedLM
 from ..starting import student_config
-from ..training import autocast, best_device
-from .machine import matrix_speed
+from ..training import autocast, best_device, matrix_speed
 from .parameters import check, notebook_parameters, read_yaml
 
-# Layers and hidden size of models that are not (12, 768), BERT-base's.
-SHAPES = {
-    "all-MiniLM-L6-v2": (6, 384),
-    "distilbert/distilbert-base-uncased": (6, 768),
-    "google/mobilebert-uncased": (24, 278),  # as many products as its own narrow layers need
-    "huawei-noah/TinyBERT_General_4L_312D": (4, 312),
-    "nlpie/distil-biobert": (6, 768),
-    "nlpie/compact-biobert": (6, 768),
-    "nlpie/tiny-biobert": (4, 312),
-    "nlpie/bio-mobilebert": (24, 278),
-}
-ROWS = {  # training rows of a task
-    "mnli": 392_702,
-    "qqp": 363_846,
-    "qnli": 104_743,
-    "sst2": 67_349,
-    "bc2gm": 12_574,
-    "cola": 8_551,
-    "stsb": 5_749,
-    "ncbi_disease": 5_424,
-    "bc5cdr_disease": 4_560,
-    "bc5cdr_chem": 4_560,
-    "mrpc": 3_668,
-    "rte": 2_490,
-}
+KNOWN = read_yaml(Path(__file__).with_suffix(".yaml"))  # shapes of models, rows of tasks
 ROW_TOKENS = 64  # of a row, filled up to the longest of its batch
 VOCABULARY = 30_522
 
@@ -69,15 +45,15 @@ def _forward(shape, length) -> float:
     return layers * (24 * hidden**2 + 4 * length * hidden)
 
 
-def _shape(model, needed) -> tuple[int, int]:
+def _shape(model, needed=()) -> tuple[int, int]:
     """Layers and hidden size of a model by its name, or of the student that a needed run makes."""
     for run in needed:
         if f"/{run.name}/" in f"{model}/":
-            return run.parameters["num_iterations"], _shape(run.parameters["teacher"], ())[1]
-    return SHAPES.get(model, (12, 768))
+            return run.parameters["num_iterations"], _shape(run.parameters["teacher"])[1]
+    return KNOWN["shapes"].get(model, (12, 768))
 
 
-def _distillation(values: dict, needed) -> float:
+def _distillation(values: dict, needed=()) -> float:
     teacher, length = _shape(values["teacher"], needed), values["window"]
     student = (values["num_iterations"], teacher[1])
     masked = values["masking_probability"] * values["masked_share"]
@@ -87,23 +63,23 @@ def _distillation(values: dict, needed) -> float:
     return tokens * (_forward(teacher, length) + 3 * _forward(student, length) + heads)
 
 
-def _tuning(values: dict, needed) -> float:
+def _tuning(values: dict, needed=()) -> float:
     models = [values.get("teacher", values["student"])] + 3 * [values["student"]]
-    systems = values["systems"] or {number: {"model": name} for number, name in enumerate(models)}
-    return sum(_one_tuning(values | system, needed) for system in systems.values())
+    systems = (values["systems"] or {}).values() or [{"model": model} for model in models]
+    return sum(_one_tuning(values | system, needed) for system in systems)
 
 
 def _one_tuning(values: dict, needed) -> float:
     layers, hidden = _shape(values["model"], needed)
     shape = (values.get("num_iterations") or layers, hidden)
-    rows = min(ROWS.get(values["task"], 10_000), values.get("limit") or 10**9)
+    rows = min(KNOWN["rows"].get(values["task"], 10_000), values.get("limit") or 10**9)
     grids = ("seeds", "learning_rates", "batch_sizes", "epochs_tried")
     tries = prod(len(values.get(name) or [None]) for name in grids)
     tokens = rows * values.get("epochs", 3) * ROW_TOKENS
     return tries * tokens * 3 * _forward(shape, ROW_TOKENS)
 
 
-def _ablations(values: dict, needed) -> float:
+def _ablations(values: dict, needed=()) -> float:
     recipe = asdict(DistilArguments()) | values["recipe"] | {"steps": values["steps"]}
     work = _distillation(recipe, needed)
     tuned = {"model": recipe["teacher"], "num_iterations": recipe["num_iterations"]}
@@ -121,30 +97,19 @@ WORK = {
 }
 
 
-# -- how long on this machine ----------------------------------------------------------------------
-
-
 def seconds_a_step(parameters: dict) -> float:
     """Of one step of a distillation with these parameters, tried on random weights of its sizes."""
     arguments = DistilArguments(**parameters)
-    layers, hidden = _shape(arguments.teacher, ())
-    config = BertConfig(
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        intermediate_size=4 * hidden,
-        num_attention_heads=hidden // 32,
-    )
+    layers, hidden = _shape(arguments.teacher)
+    sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden}
+    config = BertConfig(num_hidden_layers=layers, num_attention_heads=hidden // 32, **sizes)
+    names = ("embedding_size", "adapter_reduction")
+    own = {name: getattr(arguments, name) for name in names}
+    own["num_hidden_layers"] = arguments.num_iterations
     teacher = BertForMaskedLM(config)
-    student = MiniAlbertForMaskedLM(
-        student_config(
-            config,
-            num_hidden_layers=arguments.num_iterations,
-            embedding_size=arguments.embedding_size,
-            adapter_reduction=arguments.adapter_reduction,
-        )
-    )
     if arguments.bf16:
         teacher.bfloat16()
+    student = MiniAlbertForMaskedLM(student_config(config, **own))
     distiller = Distiller(student, teacher, arguments.layer_map, arguments.weights)
     distiller.to(best_device())
     ids = torch.randint(1000, (arguments.batch_size, arguments.window), device=best_device())
@@ -162,15 +127,15 @@ def seconds_a_step(parameters: dict) -> float:
 def main(files):
     """Says how many minutes notebooks would take here with these parameter files, of which the
     first is notebook 07's."""
-    work, first = {}, None
+    values = {}
     for file in map(Path, files):
         stem = re.match(r"# notebook: (\w+)", file.read_text(encoding="utf8"))[1]
         known = notebook_parameters(Path("notebooks", f"{stem}.ipynb"))
-        values = vars(check(read_yaml(file), known))
-        work[stem] = WORK[stem](values, ())
-        first = first or {f.name: values[f.name] for f in fields(DistilArguments)}
-    speed = WORK["07_distil"](first | {"steps": 1}, ()) / seconds_a_step(first)
-    minutes = {stem: operations / speed / 60 for stem, operations in work.items()}
+        values[stem] = vars(check(read_yaml(file), known))
+    distil = {field.name: values["07_distil"][field.name] for field in fields(DistilArguments)}
+    student = SimpleNamespace(name="lab", parameters=distil)  # `make run` distils into runs/lab
+    speed = _distillation(distil | {"steps": 1}) / seconds_a_step(distil)
+    minutes = {stem: WORK[stem](given, [student]) / speed / 60 for stem, given in values.items()}
     print(f"This machine: {os.cpu_count()} cores, products at {matrix_speed()} GFLOP/s.")
     parts = ", ".join(f"notebook {stem} {each:.0f}" for stem, each in minutes.items())
     print(f"To train takes about {sum(minutes.values()):.0f} minutes here: {parts}.", flush=True)

@@ -1,44 +1,17 @@
 """The plots that two or more notebooks share: given numbers, each returns a matplotlib Figure."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import yaml
 from matplotlib import pyplot as plt
 
-# Okabe and Ito's palette: told apart by readers with any colour vision
-COLOURS = {
-    "teacher": "#0072B2",
-    "student": "#D55E00",
-    "start": "#E69F00",
-    "random": "#999999",
-    "extra": "#009E73",
-    "violet": "#CC79A7",
-    "sky": "#56B4E9",
-    "long": "#8B3A00",
-}
-# A system keeps its colour through the course; one that is not named here is a student.
-SYSTEM_COLOURS = {
-    "teacher": COLOURS["teacher"],
-    "student": COLOURS["student"],
-    "long student": COLOURS["long"],
-    "same start": COLOURS["start"],
-    "undistilled": COLOURS["start"],
-    "random start": COLOURS["random"],
-    "BERT-base": COLOURS["teacher"],
-    "DistilBERT": "black",
-    "MobileBERT": COLOURS["sky"],
-    "ALBERT-base": COLOURS["start"],
-    "ALBERT-6": COLOURS["start"],
-    "ALBERT-12": COLOURS["start"],
-}
-# The terms of equation 11, by their names in the trainer's log
-TERMS = {
-    "mlm": ("masked words (eq. 6)", COLOURS["sky"]),
-    "attention": ("attention maps (eq. 7)", COLOURS["extra"]),
-    "hidden": ("hidden states (eq. 8)", COLOURS["student"]),
-    "output": ("outputs (eq. 10)", COLOURS["teacher"]),
-    "embedding": ("embeddings (eq. 12)", COLOURS["violet"]),
-}
+_LOOKS = yaml.safe_load(Path(__file__).with_name("colours.yaml").read_text(encoding="utf8"))
+COLOURS = _LOOKS["colours"]
+SYSTEM_COLOURS = {name: COLOURS.get(colour, colour) for name, colour in _LOOKS["systems"].items()}
+TERMS = {name: (label, COLOURS[colour]) for name, (label, colour) in _LOOKS["terms"].items()}
 
 
 def use_style():
@@ -91,12 +64,8 @@ def stacked_bars(rows: dict[str, dict[str, float]], unit: str, title: str, share
     axis.set(xlabel=unit, title=title)
     if shares:
         for bars in axis.containers:
-            axis.bar_label(
-                bars,
-                label_type="center",
-                fmt=lambda share: f"{share:.0%}" if share > 0.035 else "",
-                fontsize=9,
-            )
+            shown = [f"{share:.0%}" if share > 0.035 else "" for share in bars.datavalues]
+            axis.bar_label(bars, shown, label_type="center", fontsize=9)
         axis.set_xlim(0, 1)
         axis.xaxis.set_major_formatter("{x:.0%}")
     figure.legend(ncols=4, loc="outside lower center", fontsize=9)
@@ -117,9 +86,8 @@ def loss_curves(history: list[dict], iterations: int):
             summed = iterations if term in ("attention", "hidden") else 1
             left.plot(values.index, values / summed, color=colour, label=label)
     left.set(xlabel="step", ylabel="loss (weights not applied)", yscale="log", title="Training")
-    figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5
-    )
+    lines, labels = left.get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=8.5)
     held_out = {
         "eval_hidden": ("hidden states, 1 - cosine", COLOURS["student"]),
         "eval_attention_row": ("attention, KL of a row (nats)", COLOURS["extra"]),

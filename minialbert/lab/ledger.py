@@ -6,20 +6,7 @@ its own: no run disagrees); "agrees here", "disagrees here": measured at this si
 wholly inside, or outside, what the claim states beforehand; "needs a run": no result, or too few
 seeds to tell.
 
-Of a result (see `run`) it reads the notebook and the records, of these besides seed:
-
-| notebook | fields of a record |
-|---|---|
-| 07_distil | system; similarity; attention_row |
-| 08_attention_maps | system; best: divergence of the head closest to its teacher's, nats |
-| 09_glue | task; system: teacher, student, same start, random start, a row of Table 1; score |
-| 10_biomedical_ner | task; system, as a row of Table 2; protocol: word, published; score |
-| 11_adapter_tuning | task; tuning: full, adapter; adapters: pre-trained, added, none; |
-| | learning_rate; score, or step_ratio: an adapter step's time to a full one's |
-| 12_ablations | task; variant; reduction: published, row; score; iteration_similarity |
-| 13_efficiency | model; batch; length; to DistilBERT: latency_ratio, memory_ratio, working_ratio |
-
-A field left out has its value in DEFAULTS; records that selection did not pick say "chosen": false.
+claims.yaml says which fields of a result's records it reads.
 """
 
 import math
@@ -55,19 +42,18 @@ def measure_effect(of: dict, minus: dict | None = None, noise: float | None = No
         noise: a score's standard deviation, stated beforehand, for tasks where no side has two
             seeds. Without it they take the largest of the other tasks'.
     """
-    values, spreads, shares, seeds = [], [], [], []
-    for task in of:
-        sides = [of[task]] if minus is None else [of[task], minus[task]]
+    values, variances, shares, seeds = [], {}, {}, []
+    for task, scores in of.items():
+        sides = [scores] if minus is None else [scores, minus[task]]
+        values.append(fmean(scores) - (0 if minus is None else fmean(minus[task])))
+        seeds += map(len, sides)
+        shares[task] = sum(1 / len(side) for side in sides)
         freedom = sum(len(side) - 1 for side in sides)
-        squares = sum((len(side) - 1) * variance(side) for side in sides if len(side) > 1)
-        spreads.append(squares / freedom if freedom else None)
-        shares.append(sum(1 / len(side) for side in sides))
-        values.append(fmean(of[task]) - (0 if minus is None else fmean(minus[task])))
-        seeds.append(min(map(len, sides)))
-    known = [spread for spread in spreads if spread is not None]
-    unknown = max(known, default=math.inf) if noise is None else noise**2
-    spreads = [unknown if spread is None else spread for spread in spreads]
-    total = sum(spread * share for spread, share in zip(spreads, shares, strict=True))
+        if freedom:
+            squares = sum((len(side) - 1) * variance(side) for side in sides if len(side) > 1)
+            variances[task] = squares / freedom
+    unknown = max(variances.values(), default=math.inf) if noise is None else noise**2
+    total = sum(variances.get(task, unknown) * share for task, share in shares.items())
     return Effect(fmean(values), math.sqrt(total) / len(values), min(seeds))
 
 
@@ -81,23 +67,16 @@ def judge(effect: Effect, low=0.0, high=math.inf) -> str:
 
 # ---- scores in records
 
-DEFAULTS = {
-    "tuning": "full",
-    "adapters": "pre-trained",
-    "reduction": "published",
-    "protocol": "word",
-    "chosen": True,
-    "time": None,
-}
+
+@cache
+def _file() -> dict:
+    return yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf8"))
 
 
 def _fits(record, wanted) -> bool:
-    for name, value in (DEFAULTS | wanted).items():
-        has = record.get(name, DEFAULTS.get(name))
-        same = fnmatchcase(str(has), value) if isinstance(value, str) else has == value
-        if not same:
-            return False
-    return True
+    defaults = _file()["defaults"]
+    has, wanted = defaults | record, defaults | wanted
+    return all(fnmatchcase(str(has.get(name)), str(value)) for name, value in wanted.items())
 
 
 def _unit(record) -> str:
@@ -107,8 +86,8 @@ def _unit(record) -> str:
 def scores_of(records, wanted: dict, measure="score") -> dict[str, list[float]]:
     """{task, or model: [a mean a seed]} of the records that have the wanted values.
 
-    Of fields nothing is wanted of, they have the value in DEFAULTS. "*" takes any value, "Mini*"
-    what starts so. Records without a seed count one by one.
+    Of fields nothing is wanted of, they have the value in `defaults` of claims.yaml. "*" takes any
+    value, "Mini*" what starts so. Records without a seed count one by one.
     """
     found = defaultdict(lambda: defaultdict(list))
     for number, record in enumerate(records):
@@ -121,28 +100,29 @@ def scores_of(records, wanted: dict, measure="score") -> dict[str, list[float]]:
 # ---- what is derived from several records: [{task: scores}], or two such to subtract
 
 
-def _log_of_best_rates(records, tuning, among=None) -> dict:
+def _best_rates(records, tuning, among=None) -> dict:
     """{task: log10 of its best learning rate}, where two were tried, and `among` if given."""
     grids = defaultdict(dict)
     for rate in {record["learning_rate"] for record in records if "learning_rate" in record}:
         tried = {"tuning": tuning, "learning_rate": rate, "chosen": "*"}
         for task, scores in scores_of(records, tried).items():
             grids[task][rate] = fmean(scores)
+    grids = {task: grid for task, grid in grids.items() if len(grid) > 1}
     return {
         task: math.log10(max(grid, key=grid.get))
         for task, grid in grids.items()
-        if len(grid) > 1 and (among is None or among in grid)
+        if among in (None, *grid)
     }
 
 
 def best_rate(records):
     """The logarithm of adapter tuning's best learning rate, a task a value."""
-    return [{"": [*_log_of_best_rates(records, "adapter", among=5e-4).values()]}]
+    return [{"": [*_best_rates(records, "adapter", among=5e-4).values()]}]
 
 
 def rate_gap(records):
     """By how much it is above full tuning's."""
-    adapter, full = _log_of_best_rates(records, "adapter"), _log_of_best_rates(records, "full")
+    adapter, full = _best_rates(records, "adapter"), _best_rates(records, "full")
     return [{"": [adapter[task] - full[task] for task in adapter if task in full]}]
 
 
@@ -150,34 +130,26 @@ def best_for_hidden(records):
     """Hidden states alone and both losses, on the task where the former gains most."""
     hidden, both = (scores_of(records, {"variant": variant}) for variant in ("hidden", "both"))
     gains = {task: fmean(hidden[task]) - fmean(both[task]) for task in hidden if task in both}
-    if not gains:
-        return [{}]
-    best = max(gains, key=gains.get)
-    return [{best: hidden[best]}, {best: both[best]}]
+    best = max(gains, key=gains.get, default=None)
+    return [{best: hidden[best]}, {best: both[best]}] if gains else [{}]
 
 
 def cola_behind(records):
     """The least share of the teacher's score that a student keeps elsewhere, minus CoLA's."""
     student = scores_of(records, {"system": "student"})
     teacher = scores_of(records, {"system": "teacher", "adapters": "*"})
+    best = {task: fmean(scores) for task, scores in teacher.items()}
     kept = {
-        task: [score / fmean(teacher[task]) for score in student[task]]
-        for task in student
-        if task in teacher and fmean(teacher[task]) > 0
+        task: [score / best[task] for score in scores]
+        for task, scores in student.items()
+        if best.get(task, 0) > 0
     }
     cola = kept.pop("cola", [])
-    if not kept:
-        return [{}]
-    least = min(map(fmean, kept.values()))
-    return [{"cola": [least - share for share in cola]}]
+    least = min(map(fmean, kept.values()), default=None)
+    return [{"cola": [least - share for share in cola]}] if kept else [{}]
 
 
-DERIVED = {
-    "best_rate": best_rate,
-    "rate_gap": rate_gap,
-    "best_for_hidden": best_for_hidden,
-    "cola_behind": cola_behind,
-}
+DERIVED = {make.__name__: make for make in (best_rate, rate_gap, best_for_hidden, cola_behind)}
 
 
 # ---- claims
@@ -192,7 +164,7 @@ class Claim:
     quote: str
     kind: str
     check: str = ""
-    arguments: list = field(default_factory=list)
+    arguments: dict = field(default_factory=dict)
     source: str = ""
     where: dict = field(default_factory=dict)
     of: dict = field(default_factory=dict)
@@ -218,13 +190,10 @@ class Claim:
     @property
     def expects(self) -> str:
         """The agreement in words, stated beforehand."""
-        if self.kind == "exact":
-            return "a computation"
-        if self.kind == "beyond":
-            return ""
-        words = self.measure
-        if self.sides:
-            words += " of " + " minus ".join(map(_words, self.sides))
+        if self.kind != "measured":
+            return "a computation" if self.kind == "exact" else ""
+        sides = [" ".join(v for v in side.values() if v != "*") or "all" for side in self.sides]
+        words = self.measure + " of " * bool(sides) + " minus ".join(sides)
         edges = {"above": self.low, "below": self.high}
         finite = {word: edge for word, edge in edges.items() if math.isfinite(edge)}
         return f"{words} " + ", ".join(f"{word} {self.show(edge)}" for word, edge in finite.items())
@@ -234,22 +203,12 @@ class Claim:
         return f"{100 * value:.2f} points" if self.measure == "score" else f"{value:.3g}"
 
 
-def _words(wanted) -> str:
-    return " ".join(value for value in wanted.values() if value != "*") or "all"
-
-
-@cache
-def _file() -> dict:
-    return yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf8"))
-
-
 def claims() -> list[Claim]:
     """Every claim of claims.yaml, in its order."""
-    sections = _file()["claims"]
     return [
         Claim(section, name, **fields)
-        for section, claims in sections.items()
-        for name, fields in claims.items()
+        for section, its_claims in _file()["claims"].items()
+        for name, fields in its_claims.items()
     ]
 
 
@@ -266,14 +225,11 @@ def _source(result) -> str:
 
 
 def load_results(*folders) -> list[dict]:
-    """The records of finished runs: those of a folder's *.json and of each result.json below it.
+    """The records of the finished runs in folders (`run.load`), without their empty fields.
 
     What a later folder has of a source stands for all that earlier ones have of it:
-    load_results("figures/data", "runs") prefers one's own runs.
-
-    Returns:
-        The records without their empty fields, each with its `source` (as claims name it) and its
-        `run`, the whole result.
+    load_results("figures/data", "runs") prefers one's own runs. Each record says its `source` (as
+    claims name it) and its `run`, the whole result.
 
     Raises:
         RunError: for a file that is no result; the message names it.
@@ -306,11 +262,6 @@ class Entry:
     command: str = ""  # what would decide it, where a run is missing
 
 
-def _made_with(record, wanted) -> bool:
-    parameters = record["run"]["parameters"]
-    return all(parameters.get(name) == value for name, value in wanted.items())
-
-
 def _sides(claim, records) -> list[dict]:
     """The scores to compare, of all of the claim's tasks; none where one is missing."""
     if claim.derive:
@@ -334,8 +285,12 @@ def _runs_behind(claim, records, tasks) -> list[dict]:
 
 def _measured(claim, results) -> dict:
     """The fields of an entry that results decide."""
-    from_source = [record for record in results if record["source"] == claim.source]
-    records = [record for record in from_source if _made_with(record, claim.where)]
+    records = [
+        record
+        for record in results
+        if record["source"] == claim.source
+        and all(record["run"]["parameters"].get(k) == value for k, value in claim.where.items())
+    ]
     command = claim.command or _file()["commands"][claim.source].format(**claim.of)
     sides = _sides(claim, records)
     if not sides:
@@ -343,11 +298,10 @@ def _measured(claim, results) -> dict:
     effect = measure_effect(*sides, noise=claim.noise)
     verdict = judge(effect, claim.low, claim.high)
     runs = _runs_behind(claim, records, sides[0])
-    spread_is_known = math.isfinite(effect.error)
-    spread = claim.show(2 * effect.error) if spread_is_known else "unknown"
-    shown = f"{claim.show(effect.value)} ± {spread}"
+    known = math.isfinite(effect.error)
+    shown = f"{claim.show(effect.value)} ± {claim.show(2 * effect.error) if known else 'unknown'}"
     if verdict == "needs a run":
-        shown += ": undecided" if spread_is_known else ": too few seeds"
+        shown += ": undecided" if known else ": too few seeds"
     return {
         "verdict": verdict,
         "effect": shown,
@@ -361,7 +315,7 @@ def _measured(claim, results) -> dict:
 def decide(claim: Claim, results=()) -> Entry:
     """What the records of `load_results` say of a claim."""
     if claim.kind == "exact":
-        holds, effect = getattr(paper, claim.check)(*claim.arguments)
+        holds, effect = getattr(paper, claim.check)(**claim.arguments)
         found = {"verdict": "exact" if holds else "slip", "effect": effect, "evidence": "computed"}
     elif claim.kind == "beyond":
         found = {"verdict": "needs a run", "command": claim.command}

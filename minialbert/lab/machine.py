@@ -44,12 +44,11 @@ def versions() -> dict:
 
 def describe() -> dict:
     """Processor, cores, threads, accelerator, and how fast matrices are multiplied (GFLOP/s)."""
-    processor = platform.processor() or platform.machine()
+    linux = None
     with suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-        processor = found[1] if found else processor
+        linux = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     return {
-        "processor": processor,
+        "processor": linux[1] if linux else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -63,17 +62,11 @@ def code() -> dict:
     digest = hashlib.sha256()
     for file in sorted((ROOT / "minialbert").rglob("*.py")):
         digest.update(file.read_bytes())
-    return {"commit": _commit(), "hash": digest.hexdigest()[:16]}
-
-
-def _commit() -> str | None:
-    if not (ROOT / ".git").exists() or not shutil.which("git"):
-        return None
-    head, changes = (
-        subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-        for words in (["rev-parse", "--verify", "-q", "HEAD"], ["status", "--porcelain"])
-    )
-    return head + "+" * bool(changes) if head else None
+    commit = None
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return {"commit": commit or None, "hash": digest.hexdigest()[:16]}
 
 
 def peak_memory_mb() -> int:
@@ -123,40 +116,30 @@ class MemoryAccount(TorchDispatchMode):
 # -- the environment -------------------------------------------------------------------------------
 
 
-def check_environment(shown=True) -> list[tuple[bool, str, str]]:
-    """[(whether all is well, what, fix)] for Python, each direct dependency, disk and memory.
+def print_environment(shown=True) -> bool:
+    """Checks Python, each package of constraints.txt, disk and memory; returns whether all is well.
 
-    With `shown` false, what differs between machines is left out of the words.
+    A line each, with its fix where it fails. With `shown` false, what differs between machines is
+    left out of the lines that say OK.
     """
     found = [(sys.version_info >= (3, 11), "Python", platform.python_version(), "3.11 or newer")]
-    pins = re.findall(
-        r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf8"), re.M
-    )
-    for name, tried in pins:
-        has = version(name)
-        well = has is not None and has.split(".")[:2] == tried.split(".")[:2]
-        found.append((well, name, has or "missing", f"the tried one is {tried}: {INSTALL}"))
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf8")
+    for name, tried in re.findall(r"^([\w.-]+)==(\S+)", constraints, re.M):
+        has = version(name) or "missing"
+        well = has.split(".")[:2] == tried.split(".")[:2]
+        found.append((well, name, has, f"the tried one is {tried}: {INSTALL}"))
     cache = sources.cache_dir()
     nearest = next(folder for folder in [cache, *cache.parents] if folder.exists())
-    free = shutil.disk_usage(nearest).free / 1e9
-    memory = psutil.virtual_memory().total / 1e9
+    free, memory = shutil.disk_usage(nearest).free / 1e9, psutil.virtual_memory().total / 1e9
     elsewhere = "set MINIALBERT_CACHE to a folder on a larger disk"
     found += [
         (os.access(nearest, os.W_OK), "a cache to write to", str(cache), elsewhere),
         (free >= 1, "1 GB free for the cache", f"{free:.0f} GB", elsewhere),
         (memory >= 4, "4 GB of memory", f"{memory:.0f} GB", "use a larger machine"),
     ]
-    return [
-        (well, f"{what}: {value}" if shown or not well else what, fix)
-        for well, what, value, fix in found
-    ]
-
-
-def print_environment(shown=True) -> bool:
-    """Prints `check_environment`, a line each with its fix; returns whether all is well."""
-    found = check_environment(shown)
-    for well, what, fix in found:
-        print(f"OK    {what}" if well else f"FAIL  {what}; fix: {fix}")
+    for well, what, value, fix in found:
+        said = f"{what}: {value}" if shown or not well else what
+        print(f"OK    {said}" if well else f"FAIL  {said}; fix: {fix}")
     failed = sum(not well for well, *_ in found)
     print(f"{failed} to fix" if failed else "ready")
     return not failed

@@ -1,7 +1,7 @@
 """The paper's tables as data (tables.csv), and what needs no training: counts, and exact checks.
 
-An exact check is a function that claims.yaml names. It returns whether the claim is as the paper
-says, and in words what came out.
+An exact check is a function that claims.yaml names, with its arguments. It returns whether the
+claim is as the paper says, and in words what came out.
 """
 
 import math
@@ -130,12 +130,8 @@ def size(number, key):
     return round(count / 1e6, digits) == row["parameters"], f"{count:,}"
 
 
-def baseline_sizes(number):
-    shapes = {
-        110: {"layers": 12, "pooler": True},
-        65: {"layers": 6, "types": 0},
-        15: {"layers": 4, "rank": 312, "hidden": 312, "inner": 1200, "pooler": True},
-    }
+def baseline_sizes(number, shapes):
+    """Of the models for whose printed parameters, in millions, there is a shape."""
     right, shown = True, []
     for _, row in table(number).iterrows():
         printed = row["parameters"]
@@ -146,30 +142,11 @@ def baseline_sizes(number):
     return right, ", ".join(shown)
 
 
-# ---- exact checks: by the tables; differences are in points, Table 1's first
+# ---- exact checks: by the tables; differences are in points
 
 
 def _signed(numbers) -> str:
     return ", ".join(f"{number:+.2f}" for number in numbers)
-
-
-def _gaps(*pairs) -> list[pd.Series]:
-    """By column, the first student minus the second of each pair, as in "768 312-plain".
-
-    Columns where one has N/A are left out.
-    """
-    gaps = []
-    for number, columns, prefix in ((1, GLUE, ""), (2, NER, "bio")):
-        scores = table(number)[columns]
-        for pair in pairs:
-            of, minus = pair.split()
-            gap = scores.loc[f"{prefix}minialbert-{of}"] - scores.loc[f"{prefix}minialbert-{minus}"]
-            gaps.append(gap.dropna())
-    return gaps
-
-
-def _means(gaps) -> list[float]:
-    return [gap.mean() for gap in gaps]
 
 
 def _students(number) -> pd.DataFrame:
@@ -207,45 +184,40 @@ def against_rivals(which, rivals, above, words):
     return min(gaps) > above, words.format(_signed(gaps))
 
 
-def paired(pairs, above, words):
-    """Means of the gaps of pairs of students."""
-    means = _means(_gaps(*pairs))
-    return min(means) > above, words.format(_signed(means))
+def _gaps(pairs, columns=(*GLUE, *NER)) -> list[pd.Series]:
+    """One row minus the other of each pair, by column; those where one has N/A are left out."""
+    rows = _tables()[[*columns]]
+    return [(rows.loc[of] - rows.loc[minus]).dropna() for of, minus in pairs]
 
 
-def capacity():
-    gaps = _gaps("768 768-plain", "312 312-plain")
-    columns = pd.concat(gaps)
-    but_rte = _means(gap.drop("rte") for gap in gaps if "rte" in gap)
-    shown = f"{_signed(_means(gaps))}; in {(columns > 0).sum()} of {len(columns)} columns; "
-    return min(_means(gaps)) > 0, shown + f"GLUE but for RTE {_signed(but_rte)}"
-
-
-def major_drop():
-    minor = _means(
-        _gaps("768-adapter-tuning 768", "312-adapter-tuning 312", "128-adapter-tuning 128")
+def paired(pairs, words, above=-math.inf, below=math.inf, columns=(*GLUE, *NER)):
+    """The mean of the columns of one row minus the other, for each pair."""
+    gaps = _gaps(pairs, columns)
+    means = [gap.mean() for gap in gaps]
+    every = pd.concat(gaps)
+    shown = words.format(
+        means=_signed(means),
+        gained=(every > 0).sum(),
+        columns=len(every),
+        but_rte=_signed(gap.drop("rte").mean() for gap in gaps if "rte" in gap),
     )
-    major = _means(_gaps("768-adapters-added 768-plain", "312-adapters-added 312-plain"))
-    shown = "over the columns both have; GLUE's averages as printed: -10.38, -10.65"
-    return max(major) < min(minor), f"{_signed(major)} {shown}"
+    return above < min(means) and max(means) < below, shown
+
+
+def major_drop(major, minor, words):
+    """Whether each of some pairs loses more than any of others."""
+    others = [gap.mean() for gap in _gaps(minor)]
+    return paired(major, words, below=min(others))
 
 
 def acceptability():
     shares = _students(1)[GLUE] / table(1)[GLUE].loc["bert-base"]
     cola = shares["cola"]
-    shown = (
-        f"every student keeps least of BERT's score on CoLA: {cola.min():.0%} to {cola.max():.0%}"
-    )
-    return (cola == shares.min(axis="columns")).all(), shown
+    shown = f"least of BERT's score on CoLA: {cola.min():.0%} to {cola.max():.0%}"
+    return (cola == shares.min(axis="columns")).all(), f"every student keeps {shown}"
 
 
 def hidden_first():
     points = table(3)["average"]
     shown = f"{points['hidden']} without attention, {points['attention']} without hidden states"
     return points["attention"] < 2 * points["hidden"], shown
-
-
-def embedding_loss():
-    points = table(4)["average"]
-    changes = [points[f"{kind} + loss"] - points[kind] for kind in ("full-rank", "factorised")]
-    return max(changes) < 0, _signed(changes)

@@ -23,6 +23,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 from . import costs
 from .parameters import ParameterError, check, notebook_parameters, read_yaml
@@ -77,21 +78,17 @@ class PlannedRun:
         Raises:
             PlanError: where the folder holds a run with other parameters.
         """
-        file = self.folder / RECORD
-        if not file.exists():
+        if not (self.folder / RECORD).exists():
             return False
-        record = read(file)
-        before = record["parameters"]
+        record = read(self.folder / RECORD)
         changed = [
-            f"  {name} was {before[name]!r}, is now {value!r}"
-            for name, value in self.parameters.items()
-            if name in before and before[name] != value
+            f"{name} was {before!r}, is now {self.parameters[name]!r}"
+            for name, before in record["parameters"].items()
+            if name in self.parameters and before != self.parameters[name]
         ]
         if changed:
-            raise PlanError(
-                f"{self.folder} holds a run with other parameters:\n" + "\n".join(changed) + "\n"
-                "Set the plan back, name the run otherwise, or delete that folder to make it anew."
-            )
+            what = f"{self.folder} holds a run in which {', '.join(changed)}"
+            raise PlanError(f"{what}: set the plan back, rename the run, or delete that folder.")
         return record["status"] == "done"
 
 
@@ -117,7 +114,8 @@ def read_plans(root=".") -> dict[str, PlannedRun]:
                 continue
             run.parameters = {k: v for k, v in values.items() if k not in PLACES}
     if wrong:
-        raise ParameterError("\n".join(_concerning(names, said) for said, names in wrong.items()))
+        concerned = {said: shorten(", ".join(names), 250) for said, names in wrong.items()}
+        raise ParameterError("\n".join(f"{names}:\n{said}" for said, names in concerned.items()))
     _find_needs(runs, root)
     return runs
 
@@ -218,18 +216,11 @@ def _word(value) -> str:
 def _add(run: PlannedRun, runs: dict):
     name = run.name.removeprefix(f"{run.plan}/")
     if not re.fullmatch(r"[\w=+][\w.,=+-]{0,199}", name):
-        raise PlanError(
-            f"plan {run.plan}: '{name}' cannot name a folder: give that run a name of at most 200 "
-            "letters, digits and . , = + - _"
-        )
+        allowed = "at most 200 letters, digits and . , = + - _"
+        raise PlanError(f"plan {run.plan}: '{name}' cannot name a folder: name it with {allowed}")
     if run.name.casefold() in map(str.casefold, runs):  # not every disk tells A from a
         raise PlanError(f"plan {run.plan}: two runs are called '{name}': give one another name.")
     runs[run.name] = run
-
-
-def _concerning(names: list[str], said: str) -> str:
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{others}:\n{said}"
 
 
 def _find_needs(runs: dict, root: Path):

@@ -6,8 +6,6 @@ Without a name, all of notebooks/, by this environment's own Python.
 """
 
 import copy
-import itertools
-import json
 import os
 import sys
 import time
@@ -18,18 +16,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def read_notebook(path):
-    """A notebook file, with an id for each cell: its own, or the next free cell-<number>."""
+    """A notebook file, as nbformat's version 4."""
     import nbformat
 
-    content = json.loads(Path(path).read_text(encoding="utf8"))
-    taken = {cell.get("id") for cell in content["cells"]}
-    free = (name for n in itertools.count(1) if (name := f"cell-{n}") not in taken)
-    seen = {None}
-    for cell in content["cells"]:
-        if cell.get("id") in seen:
-            cell["id"] = next(free)
-        seen.add(cell["id"])
-    return nbformat.reads(json.dumps(content | {"nbformat_minor": 5}), as_version=4)
+    return nbformat.read(path, as_version=4)
 
 
 def canonical(notebook) -> str:
@@ -49,23 +39,16 @@ def canonical(notebook) -> str:
         if "solution" in tags:
             cell.metadata["jupyter"] = {"source_hidden": True}
         if cell.cell_type == "code":
-            cell.outputs = [_canonical(output) for output in cell.outputs if not _is_stderr(output)]
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.get("outputs", ()):
+            if output.output_type == "error":  # the rest of a traceback names this machine's paths
+                output.traceback = [f"{output.ename}: {output.evalue}"]
+            elif WIDGET in output.get("data", {}):  # a random id, of a state that nobody keeps
+                output.data = {"text/plain": output.data.get("text/plain", "")}
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     python = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": python, "language_info": {"name": "python"}}
     return nbformat.writes(nbformat.from_dict(notebook)) + "\n"
-
-
-def _is_stderr(output) -> bool:
-    return output.output_type == "stream" and output.name == "stderr"
-
-
-def _canonical(output):
-    if output.output_type == "error":  # the rest of a traceback names this machine's paths
-        output.traceback = [f"{output.ename}: {output.evalue}"]
-    elif WIDGET in output.get("data", {}):  # a random id, of a state that nobody keeps
-        output.data = {"text/plain": output.data.get("text/plain", "")}
-    return output
 
 
 def refresh(*paths):
@@ -73,8 +56,7 @@ def refresh(*paths):
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell without the tag `raises-exception` raised;
-            that file is left as it was.
-        nbclient.exceptions.DeadKernelError: likewise.
+            that file is left as it was. DeadKernelError: likewise.
     """
     import nbclient
     from traitlets.config import Config

@@ -1,4 +1,4 @@
-"""What evaluation and adapter tuning save: `make bench`, on an idle machine. Interleaved; medians are printed."""
+"""What evaluation and adapter tuning save: `make bench`, on an idle machine, in medians."""
 
 import time
 from statistics import median
@@ -8,19 +8,16 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from minialbert import MiniAlbertConfig, MiniAlbertForSequenceClassification, lab, sources, tasks
-from minialbert.distillation import load_teacher
-from minialbert.finetuning import (
-    frozen_in_bf16,
-    mark_only_adapters_trainable,
-    near_lengths,
-    predict,
-)
+from minialbert import MiniAlbertConfig, MiniAlbertForSequenceClassification, sources, tasks
+from minialbert.adapters import frozen_in_bf16, mark_only_adapters_trainable
+from minialbert.finetuning import near_lengths, predict
+from minialbert.starting import load_teacher
+from minialbert.training import autocast, bf16_is_fast
 
 
 @pytest.fixture(scope="module")
 def task():
-    """Sentences of STS-B, one by one, and a student of the lab's sizes with a head of two classes."""
+    """Sentences of STS-B, and a student of the lab's sizes with a head of two classes."""
     _, tokenizer = load_teacher("all-MiniLM-L6-v2")
     pairs = tasks.load_task("stsb").train
     rows = (
@@ -38,12 +35,11 @@ def task():
             num_hidden_layers=3,
         )
     )
-    lab.keep_freed_memory()
     return tasks.TASKS["sst2"], rows, tokenizer, model.eval()
 
 
 def test_evaluation_against_padding_to_512(task):
-    """5,000 short sentences at least 8 times faster than each padded to 512 alone, and the same predictions."""
+    """5,000 short sentences 8 times faster than each padded to 512, and the same predictions."""
     kind, rows, tokenizer, model = task
     encoded = tasks.encode(rows, kind, tokenizer)
     start = time.perf_counter()
@@ -52,22 +48,13 @@ def test_evaluation_against_padding_to_512(task):
 
     some = range(0, 5000, 50)  # the plain way takes a quarter of an hour for all
     start = time.perf_counter()
+    padded = {"padding": "max_length", "max_length": 512, "return_tensors": "pt"}
     with torch.no_grad():
-        plain = [
-            model(
-                **tokenizer(
-                    rows[i]["sentence"], padding="max_length", max_length=512, return_tensors="pt"
-                )
-            )
-            .logits[0]
-            .numpy()
-            for i in some
-        ]
+        inputs = [tokenizer(rows[i]["sentence"], **padded) for i in some]
+        plain = [model(**one).logits[0].numpy() for one in inputs]
     slow = (time.perf_counter() - start) * 5000 / len(some)
-    print(
-        f"\n5,000 sentences: {seconds:.1f} s by near lengths, {slow:.0f} s one by one padded to 512 (from "
-        f"{len(some)} of them): {slow / seconds:.0f}x"
-    )
+    print(f"\n5,000 sentences: {seconds:.1f} s by near lengths, {slow:.0f} s one by one")
+    print(f"padded to 512 (from {len(some)} of them): {slow / seconds:.0f}x")
     assert all(a.argmax() == b.argmax() for a, b in zip((ours[i] for i in some), plain))
     np.testing.assert_allclose([ours[i] for i in some], plain, atol=1e-4)
     assert slow > 8 * seconds
@@ -95,7 +82,7 @@ def test_an_adapter_step_against_a_full_one(task):
         model, trained, optimizer = ways[name]
         start = time.perf_counter()
         for batch in some:
-            with lab.autocast("cpu"):
+            with autocast("cpu"):
                 loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -104,7 +91,7 @@ def test_an_adapter_step_against_a_full_one(task):
         return time.perf_counter() - start
 
     ratios = []
-    with frozen_in_bf16(ways["adapter"][0], lab.bf16_is_fast()):
+    with frozen_in_bf16(ways["adapter"][0], bf16_is_fast()):
         for turn in range(12):
             some = [batches[(5 * turn + i) % 20] for i in range(5)]
             times = {name: seconds(name, some) for name in ways}
