@@ -134,7 +134,8 @@ def glue_average(scores, missing="error") -> float:
     percent = pd.to_numeric(pd.Series(scores, GLUE_COLUMNS, object), errors="coerce")
     absent = ", ".join(percent.index[percent.isna()])
     ways = "missing='skip' (mean of the others) or 'zero' (as the paper's N/A)"
-    refuse(absent and missing == "error", f"no score for {absent}: run them, or say {ways}")
+    is_short = percent.isna().all() or (absent and missing not in ("skip", "zero"))
+    refuse(is_short, f"no score for {absent}: run them, or say {ways}")
     refuse(percent.abs().max() <= 1, "scores look like fractions: multiply by 100")
     mean = percent.fillna(0).mean() if missing == "zero" else percent.mean()
     return math.trunc(round(mean * 100, 6)) / 100  # rounded first: 57.05 is a little less in binary

@@ -604,6 +604,8 @@ def test_missing_scores_are_handled_openly():
     with pytest.raises(TaskError, match="no score for cola"):
         glue_average(scores)
     assert glue_average(scores, missing="skip") == 76.78  # so the paper's 68.25 is 8.53 too low
+    with pytest.raises(TaskError, match="no score for"):
+        glue_average(dict.fromkeys(scores), missing="skip")
     with pytest.raises(TaskError, match="mnli"):
         glue_average({"mnli": 80})
     with pytest.raises(TaskError, match="fractions"):
