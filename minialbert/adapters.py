@@ -1,6 +1,6 @@
 """Adapter tuning: a task's adapters and head are trained and kept, one body serves many tasks.
 
-Section 2.3 of the paper; names of the fixed ones are also those of `finetuning`.
+Section 2.3 of the paper. Each function raises FinetuningError for a model without adapters.
 """
 
 import hashlib
@@ -21,17 +21,12 @@ class FinetuningError(TrainingError):
 
 
 def adapter_parameters(model) -> list[str]:
-    """Names of what adapter tuning trains: the adapters and the task's head.
-
-    Raises:
-        FinetuningError: for a model without adapters.
-    """
+    """Names of what adapter tuning trains: the adapters and the task's head."""
     names = [name for name, _ in model.named_parameters()]
     adapters = [name for name in names if "_adapters." in name]
     if not adapters:
         raise FinetuningError(
-            "this model has no adapters (adapter_reduction is None): build it with "
-            "adapter_reduction=16, add some with adapters='identity', or train all parameters."
+            "this model has no adapters: add some (adapters='identity'), or train all parameters."
         )
     return adapters + [name for name in names if name.startswith("classifier.")]
 
@@ -40,22 +35,15 @@ def mark_only_adapters_trainable(model) -> int:
     """Freezes all but the adapters and the classifier; returns the number of trainable parameters.
 
     914,498 for the paper's smallest model and two classes: its "0.9M" (section 4).
-
-    Raises:
-        FinetuningError: for a model without adapters.
     """
     trained = set(adapter_parameters(model))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return model.num_parameters(only_trainable=True)
 
 
 def adapter_state_dict(model) -> dict[str, torch.Tensor]:
-    """The adapters and the classifier alone, detached: one task's file, loaded with strict=False.
-
-    Raises:
-        FinetuningError: for a model without adapters.
-    """
+    """The adapters and the classifier alone, detached; to be loaded with strict=False."""
     state = model.state_dict()
     return {name: state[name].detach() for name in adapter_parameters(model)}
 
@@ -67,12 +55,10 @@ def _belongs_to(model) -> dict:
     for name, parameter in sorted(model.named_parameters()):
         if name not in own:
             digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
-    config = model.config
+    shapes = ("num_hidden_layers", "adapter_reduction", "adapter_layer_norm")
     return {
         "class": type(model).__name__,
-        "num_hidden_layers": config.num_hidden_layers,
-        "adapter_reduction": config.adapter_reduction,
-        "adapter_layer_norm": config.adapter_layer_norm,
+        **{name: getattr(model.config, name) for name in shapes},
         "body": digest.hexdigest()[:16],
     }
 
@@ -93,28 +79,25 @@ def load_adapters(model, file) -> str:
     Raises:
         FinetuningError: for no adapter file, or one of another body, K or kind of task.
     """
-    here = _belongs_to(model)
     try:
         with safe_open(file, framework="pt") as opened:
             about = json.loads((opened.metadata() or {})["minialbert_adapters"])
     except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise FinetuningError(
-            f"{file} is no adapter file ({error}): pass one written by save_adapters."
-        ) from error
-    for name, ours in here.items():
+        message = f"{file} is no adapter file ({error}): pass one written by save_adapters."
+        raise FinetuningError(message) from error
+    for name, ours in _belongs_to(model).items():
         if about[name] != ours:
-            raise FinetuningError(
-                f"{file} belongs to another model ({name}: {about[name]}, here {ours}): load the "
-                "body it was tuned on, or tune adapters for this one."
-            )
+            difference = f"{name}: {about[name]}, here {ours}"
+            raise FinetuningError(f"{file} was tuned on another model ({difference}): load that.")
     config = model.config
     config.id2label = dict(enumerate(about["labels"]))
     config.label2id = {label: i for i, label in config.id2label.items()}
     config.problem_type = about["problem_type"]
     model.num_labels = config.num_labels
-    if model.classifier.out_features != model.num_labels:
-        like = {"device": model.classifier.weight.device, "dtype": model.classifier.weight.dtype}
-        model.classifier = nn.Linear(model.classifier.in_features, model.num_labels, **like)
+    head = model.classifier
+    if head.out_features != model.num_labels:
+        like = {"device": head.weight.device, "dtype": head.weight.dtype}
+        model.classifier = nn.Linear(head.in_features, model.num_labels, **like)
     model.load_state_dict(load_file(file), strict=False)
     return about["task"]
 
@@ -125,12 +108,8 @@ def frozen_in_bf16(model, enabled=True):
 
     Exactly the numbers autocast would compute with; it remembers its casts of trained weights only.
     """
-    frozen = [
-        parameter
-        for module in model.modules()
-        if enabled and isinstance(module, nn.Linear) and not module.weight.requires_grad
-        for parameter in module.parameters(recurse=False)
-    ]
+    layers = [module for module in model.modules() if enabled and isinstance(module, nn.Linear)]
+    frozen = [one for layer in layers for one in layer.parameters() if not one.requires_grad]
     whole = [parameter.data for parameter in frozen]
     for parameter in frozen:
         parameter.data = parameter.data.bfloat16()

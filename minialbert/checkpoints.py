@@ -31,34 +31,31 @@ def _write_through(path, content):
 
 
 def claim(folder, identity: dict):
-    """Takes a folder for one training's checkpoints, or refuses one that holds another's.
+    """Takes a folder (made where it is missing) for one training, or refuses one of another's.
 
-    Args:
-        folder: made where it is missing. identity: what makes two trainings the same: arguments,
-            hashes of what they read.
+    identity: what makes two trainings the same: arguments, hashes of what they read. Under
+    torchrun the first process does it, the others nothing.
 
     Raises:
-        TrainingError: naming what differs; or that the folder holds what no training here wrote.
-            Nothing in it is touched.
+        TrainingError: naming what differs, or files of no training; nothing in it is touched.
     """
+    if int(os.environ.get("RANK", 0)):
+        return
     folder = Path(folder)
     identity = json.loads(json.dumps(identity, default=str))
     owner = _read_json(folder / OWNER)
     written = [path for path in folder.glob("*") if not path.name.startswith(OWNER)]
     if written and owner is None:
-        raise TrainingError(
-            f"{folder} holds files and does not say which training wrote them: choose another "
-            "run_folder, or move it away."
-        )
+        raise TrainingError(f"{folder} holds files of no training here: choose another run_folder.")
     if written and owner != identity:
-        changed = [
+        changed = "; ".join(
             f"{name} was {owner.get(name)!r}, is {identity.get(name)!r}"
             for name in sorted({*owner, *identity})
             if owner.get(name) != identity.get(name)
-        ]
+        )
         raise TrainingError(
-            f"{folder} belongs to another training ({'; '.join(changed)}): choose another "
-            "run_folder, or delete that folder to start anew."
+            f"{folder} belongs to another training ({changed}): choose another run_folder, or "
+            "delete that folder to start anew."
         )
     folder.mkdir(parents=True, exist_ok=True)
     if owner != identity:
@@ -70,36 +67,30 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _files(checkpoint: Path) -> dict[str, Path]:
-    found = {path.relative_to(checkpoint).as_posix(): path for path in checkpoint.rglob("*")}
-    return {name: path for name, path in sorted(found.items()) if path.is_file()}
-
-
 def seal(checkpoint):
     """Marks a checkpoint complete: all files are on the disk, then the marker with their sha256."""
-    checkpoint = Path(checkpoint)
-    sealed = {}
-    for name, path in _files(checkpoint).items():
-        if name == MARKER:
-            continue
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        sealed[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    checkpoint, sealed = Path(checkpoint), {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != MARKER:
+            with path.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            name = path.relative_to(checkpoint).as_posix()
+            sealed[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
     _write_through(checkpoint / MARKER, sealed)
 
 
 def fault(checkpoint) -> str | None:
     """Why nothing can go on from a checkpoint, or None: a file missing, cut off or changed."""
-    checkpoint = Path(checkpoint)
-    sealed, there = _read_json(checkpoint / MARKER), _files(checkpoint)
+    sealed = _read_json(Path(checkpoint) / MARKER)
     if sealed is None:
         return f"it was not finished: {MARKER} is missing or unreadable"
     for name, expected in sealed.items():
-        if name not in there:
+        path = Path(checkpoint) / name
+        if not path.is_file():
             return f"{name} is missing"
-        if there[name].stat().st_size != expected["size"]:
-            return f"{name} has {there[name].stat().st_size} bytes instead of {expected['size']}"
-        if _sha256(there[name]) != expected["sha256"]:
+        if path.stat().st_size != expected["size"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {expected['size']}"
+        if _sha256(path) != expected["sha256"]:
             return f"{name} is not what was written (another sha256)"
     return None
 

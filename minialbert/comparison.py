@@ -1,6 +1,5 @@
 """Several systems tuned for one task by the same rules: a grid, a part kept apart, seeds."""
 
-import difflib
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from sklearn.model_selection import ParameterGrid
 from transformers import AutoConfig
 
 from . import starting, tasks
-from .finetuning import FinetuningError, TuningArguments, finetune, need_selection
+from .finetuning import FinetuningError, TuningArguments, finetune
 
 
 @dataclass
@@ -40,8 +39,7 @@ def four_systems(arguments: ComparisonArguments, student, folder) -> dict[str, d
     """Teacher, student, and the student undistilled: started from the teacher, and at random.
 
     Args:
-        student: the distilled one's folder. folder: where the one started from the teacher is kept,
-            as it was before its first step of distillation.
+        student: the distilled one's folder. folder: where its start, made anew, is kept.
 
     Returns the `systems` of `compare`.
     """
@@ -54,22 +52,18 @@ def four_systems(arguments: ComparisonArguments, student, folder) -> dict[str, d
         for part in (undistilled, tokenizer):
             part.save_pretrained(aside)
         aside.rename(folder)
-    teachers = {"tuning": "full", "learning_rate": arguments.teacher_learning_rate}
-    teachers |= {"model": arguments.teacher, "epochs": arguments.teacher_epochs}
+    teachers = {"learning_rate": arguments.teacher_learning_rate}
+    teachers |= {"tuning": "full", "epochs": arguments.teacher_epochs}
     return {
-        "teacher": teachers,
+        "teacher": {"model": arguments.teacher, **teachers},
         "student": {"model": str(student)},
         "same start": {"model": str(folder)},
         "random start": {"model": str(student), "start": "random"},
     }
 
 
-def _simply(key, make):
-    return make()
-
-
 def tune(
-    arguments, data, grid=None, *, seeds=(0,), system="", once=_simply, quiet=False, stages=None
+    arguments, data, grid=None, *, seeds=(0,), system="", once=None, quiet=False, stages=None
 ) -> dict:
     """The best setting of a grid, once with each seed.
 
@@ -77,19 +71,18 @@ def tune(
     the evaluation parts are never looked at for choosing.
 
     Args:
-        grid: {field of TuningArguments: values}; with fewer than two settings nothing is chosen.
+        grid: {field of TuningArguments: values}.
         once: `once(key, make)` returns `make()`, or what that returned in an earlier run. The key
             names system, task, seed and setting. stages: for each training (which, of how many).
 
-    Returns:
-        runs (results of `finetune`, one a seed), tried (those of the grid, with part "selection").
-
-    Raises:
-        FinetuningError: for a grid without a part kept apart.
+    Returns runs (results of `finetune`, one a seed) and tried (those of the grid, with part
+    "selection"). FinetuningError: a grid without a part kept apart.
     """
     settings, parts = list(ParameterGrid(grid or {})), list(data.evaluation)
-    if len(settings) > 1:
-        need_selection(data, "a grid")
+    is_choice = len(settings) > 1
+    if is_choice:
+        if not len(data.selection):
+            raise FinetuningError("a grid needs a part kept apart: load_task(..., keep_apart=0.1).")
         parts.insert(0, "selection")
 
     def run(setting, seed):
@@ -97,19 +90,21 @@ def tune(
         own = setting | {"seed": seed, "run_folder": str(Path(arguments.run_folder) / name)}
         key = {"system": system, "task": data.task.name, "seed": seed, "setting": setting}
         stage = next(stages) if stages else (1, 1)
-        return once(key, lambda: finetune(replace(arguments, **own), data, parts, quiet, stage))
 
-    if len(settings) == 1:
-        return {"runs": [run(settings[0], seed) for seed in seeds], "tried": []}
-    tried = [run(setting, seeds[0]) for setting in settings]
-    scores = [one["metrics"]["selection"][data.task.metrics[0]] for one in tried]
-    best = int(np.argmax(scores))
-    others = [run(settings[best], seed) for seed in seeds[1:]]
-    return {"runs": [tried[best], *others], "tried": tried}
+        def make():
+            return finetune(replace(arguments, **own), data, parts, quiet, stage)
+
+        return once(key, make) if once else make()
+
+    tried, best = [run(setting, seeds[0]) for setting in settings], 0
+    if is_choice:
+        best = int(np.argmax([one["metrics"]["selection"][data.task.metrics[0]] for one in tried]))
+    runs = [tried[best], *(run(settings[best], seed) for seed in seeds[1:])]
+    return {"runs": runs, "tried": tried if is_choice else []}
 
 
 def compare(
-    arguments: ComparisonArguments, systems: dict, data: tasks.TaskData, once=_simply, quiet=False
+    arguments: ComparisonArguments, systems: dict, data: tasks.TaskData, once=None, quiet=False
 ) -> dict[str, dict]:
     """Several systems tuned for one task by the same rules, each in a folder of its own.
 
@@ -117,43 +112,27 @@ def compare(
         arguments: what they share, and the grid; what a system says itself is not varied for it.
         systems: {name: {"model": ..., further fields of TuningArguments}}. once: see `tune`.
 
-    Returns:
-        {name: result of `tune`}, in the order of systems.
-
-    Raises:
-        FinetuningError: before anything is trained, naming the system: an unknown field (with the
-            nearest one), a mistyped or missing one.
+    Returns {name: result of `tune`}. FinetuningError, before anything is trained: a system's
+    unknown, mistyped or missing field.
     """
-    a = arguments
-    grid = {
-        "learning_rate": a.learning_rates,
-        "batch_size": a.batch_sizes,
-        "epochs": a.epochs_tried,
-    }
+    a, grids = arguments, {}
     planned = {name: _system(name, own, a, data.task.name) for name, own in systems.items()}
-    if len({one.run_folder for one in planned.values()}) < len(planned):
-        raise FinetuningError("two systems would share a folder: their names are too much alike.")
-    grids = {
-        name: {key: values for key, values in grid.items() if values and key not in own}
-        for name, own in systems.items()
-    }
+    for name, own in systems.items():
+        grid = {"learning_rate": a.learning_rates, "batch_size": a.batch_sizes}
+        grid["epochs"] = a.epochs_tried
+        grids[name] = {key: values for key, values in grid.items() if values and key not in own}
     of = sum(len(ParameterGrid(one)) + len(a.seeds) - 1 for one in grids.values())
-    how = {"seeds": a.seeds, "once": once, "quiet": quiet}
-    how["stages"] = ((which, of) for which in range(1, of + 1))
+    stages = ((which, of) for which in range(1, of + 1))
+    how = {"seeds": a.seeds, "once": once, "quiet": quiet, "stages": stages}
     return {name: tune(one, data, grids[name], system=name, **how) for name, one in planned.items()}
 
 
 def _system(name, own, arguments, task) -> TuningArguments:
     """One system of a comparison: what all share, and what it says itself."""
     shared = {one.name: getattr(arguments, one.name) for one in fields(TuningArguments)}
-    for key in ("run_folder", "task", "seed", "model"):
-        del shared[key]
-    for key in own.keys() - {"model", *shared}:
-        near = difflib.get_close_matches(key, shared, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(shared)}."
-        raise FinetuningError(f"system '{name}': '{key}' is nothing a system can set; {hint}")
+    del shared["model"]  # each system says its own
     folder = str(Path(arguments.run_folder) / re.sub(r"[^\w.+-]+", "-", name))
-    given = {"run_folder": folder, "task": task, **shared, **own}
+    given = shared | own | {"run_folder": folder, "task": task}
     try:
         return TypeAdapter(TuningArguments).validate_python(given)
     except ValidationError as error:

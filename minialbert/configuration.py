@@ -3,14 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-SIZES = (
-    "vocab_size embedding_size hidden_size num_hidden_layers num_attention_heads "
-    "intermediate_size max_position_embeddings type_vocab_size"
-).split()
-
-
-# A saved model carries its code, for whoever chooses trust_remote_code=True where this package is
-# not installed; these are the classes found in it.
+# A saved model carries its code, for whoever loads it with trust_remote_code=True where this
+# package is not installed; these are the classes found in it.
 AUTO_MAP = {
     "AutoConfig": "configuration.MiniAlbertConfig",
     "AutoModel": "modeling.MiniAlbertModel",
@@ -25,9 +19,8 @@ class MiniAlbertConfig(PreTrainedConfig):
     """Shape of a MiniALBERT student; by default the paper's smallest model, 12.07 M parameters.
 
     Args:
-        vocab_size: V, word pieces (30,522 for bert-base-uncased).
+        vocab_size: V, word pieces. hidden_size: d.
         embedding_size: r, the rank of the embedding table (section 3.4); d: no factorisation.
-        hidden_size: d.
         num_hidden_layers: K, how often the one block runs (section 3.2).
         num_attention_heads, intermediate_size, hidden_act: the shared block, as in BERT.
         adapter_reduction: the adapters' bottleneck is d // adapter_reduction; None: no adapters.
@@ -78,21 +71,13 @@ class MiniAlbertConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**{"auto_map": dict(AUTO_MAP), **kwargs})
-        for name in SIZES:
+        for name in ("hidden_size", "embedding_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         d, heads, rank = self.hidden_size, self.num_attention_heads, self.embedding_size
         if d % heads:
-            raise ValueError(
-                f"hidden_size {d} is not a multiple of num_attention_heads {heads}: change one."
-            )
+            raise ValueError(f"hidden_size {d} is not a multiple of num_attention_heads {heads}.")
         if rank > d:
-            raise ValueError(
-                f"embedding_size {rank} exceeds hidden_size {d}: a rank above it adds parameters "
-                "and no expressive power; lower it."
-            )
+            raise ValueError(f"embedding_size {rank} exceeds hidden_size {d}: lower it.")
         if self.adapter_reduction is not None and not 1 <= self.adapter_reduction <= d:
-            raise ValueError(
-                f"adapter_reduction must be in 1..hidden_size ({d}) or None for no adapters, "
-                f"got {self.adapter_reduction}."
-            )
+            raise ValueError(f"adapter_reduction must be in 1..{d}, or None for no adapters.")

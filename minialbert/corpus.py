@@ -36,32 +36,26 @@ def build_windows(
 ):
     """Cut every article into windows, one every window - 2 - overlap word pieces.
 
-    `datasets` keeps the result beside the dataset's own files and finds it there the next time;
-    windows of a dataset in memory stay in memory.
+    `datasets` keeps the result beside the dataset's own files and finds it there the next time.
 
     Args:
         dataset: `datasets.Dataset`, an article a row. Empty or missing texts are skipped.
-        tokenizer: a fast one with [CLS], [SEP], [MASK] and [PAD].
-        window: tokens, [CLS] and [SEP] included (the paper: 256).
-        overlap: word pieces that neighbours share (the paper: 128).
-        max_windows: of one article, drawn at random and kept in order (the paper: 10). None: all.
+        window: tokens, [CLS] and [SEP] included. overlap: word pieces that neighbours share.
+        max_windows: of one article, drawn at random and kept in order. None: all.
         seed: of that draw, which depends on nothing else but the article's text.
-        num_proc: processes that cut. None: this one only.
         keep_tails: keep an article's last, shorter window too, as the authors' code does.
 
-    Returns:
-        `datasets.Dataset`: `input_ids` (at most `window` ints), `article` (its row in `dataset`),
-        `start` (in word pieces of the article).
-
-    Raises:
-        CorpusError: for no text, a size or tokenizer that cannot work, or no article long enough.
+    Returns a `datasets.Dataset`: `input_ids` (at most `window` ints), `article` (its row in
+    `dataset`), `start` (in word pieces of the article). CorpusError: for no text, a size or a
+    tokenizer that cannot work, or no article long enough.
     """
-    _check_rows(dataset, text_column)
-    _check_tokenizer(tokenizer)
-    _check_range("window", window, 3, tokenizer.model_max_length)
-    _check_range("overlap", overlap, 0, window - 3)
-    _check_range("max_windows", 1 if max_windows is None else max_windows, 1)
-    _check_range("seed", seed, 0)
+    if text_column not in dataset.column_names:
+        raise CorpusError(f"no column {text_column!r}: there are {dataset.column_names}")
+    if None in (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id):
+        raise CorpusError("the tokenizer needs [CLS], [SEP] and [MASK]: take BERT's")
+    most = tokenizer.model_max_length
+    if not (3 <= window <= most and 0 <= overlap <= window - 3):
+        raise CorpusError(f"{window=}: use 3 to {most}; {overlap=}: use 0 to window - 3")
 
     def cut(texts, rows):
         found = {"input_ids": [], "article": [], "start": []}
@@ -72,7 +66,7 @@ def build_windows(
                 max_length=window,
                 stride=overlap,
                 return_overflowing_tokens=True,
-                padding=False,  # said, because a tokenizer may have been saved with padding
+                padding=False,  # a tokenizer may have been saved with padding
             )["input_ids"]
             shortest = 3 if keep_tails else window
             kept = [n for n, ids in enumerate(windows) if len(ids) >= shortest]
@@ -98,8 +92,8 @@ def build_windows(
         )
     if not len(windows):
         raise CorpusError(
-            f"every article is empty or shorter than a window of {window} tokens: use a smaller "
-            "window, keep_tails=True, or the text_column that has the text"
+            f"every article is empty or shorter than a window of {window} tokens: "
+            "use a smaller window, keep_tails=True, or the text_column that has the text"
         )
     return windows
 
@@ -111,18 +105,16 @@ def mask_tokens(input_ids, tokenizer, *, seed, epoch, examples, probability=0.15
     10 % a random token that is not special, 10 % stay (appendix A, as BERT does).
 
     Args:
-        input_ids: (B, T) ints, padded on either side; left as they are.
+        input_ids: (B, T) ints, padded on either side; left as they are. examples: (B,) ints.
         epoch: int, or (B,) for a batch that lies across two epochs.
-        examples: (B,) ints, which example each row is.
         share: of the examples, drawn anew each epoch, that are masked at all (the paper: 1).
 
-    Returns:
-        (masked, labels), both (B, T) int64 arrays; labels are -100 where nothing was chosen.
+    Returns (masked, labels), both (B, T) int64 arrays; labels are -100 where nothing was chosen.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
     special = tokenizer.all_special_ids
     ordinary = ~np.isin(ids, special)
-    vocabulary = np.flatnonzero(~np.isin(np.arange(len(tokenizer)), special))
+    vocabulary = np.setdiff1d(np.arange(len(tokenizer)), special)
     masked, labels = ids.copy(), np.full_like(ids, -100)
     epochs = np.broadcast_to(epoch, len(ids))
     for row, key in enumerate(zip(epochs, examples, strict=True)):
@@ -143,24 +135,21 @@ def mask_tokens(input_ids, tokenizer, *, seed, epoch, examples, probability=0.15
 
 
 class MaskingCollator:
-    """Items dict(input_ids, example, epoch) to a padded, masked batch.
+    """Items dict(input_ids, example, epoch) to a batch, padded to the longest and masked.
 
-    Called, it gives dict(input_ids, attention_mask, token_type_ids, labels), all (B, T) int64, T
-    the longest item's length. The tokenizer pads; `mask_tokens` masks and has the arguments.
+    Called, it gives dict(input_ids, attention_mask, token_type_ids, labels), all (B, T) int64.
+    Arguments as in `mask_tokens`; CorpusError for a probability or share out of range.
     """
 
     def __init__(self, tokenizer, seed=42, probability=0.15, share=1.0):
-        _check_tokenizer(tokenizer)
-        _check_range("seed", seed, 0)
-        _check_range("probability", probability, 0, 1)
-        _check_range("share", share, 0, 1)
+        if not (0 <= probability <= 1 and 0 <= share <= 1):
+            raise CorpusError(f"{probability=} and {share=}: use 0 to 1")
         self.tokenizer = tokenizer
-        self.masking = dict(seed=seed, probability=probability, share=share)
+        self.masking = {"seed": seed, "probability": probability, "share": share}
 
     def __call__(self, items):
-        batch = self.tokenizer.pad(
-            {"input_ids": [item["input_ids"] for item in items]}, return_tensors="np"
-        )
+        texts = {"input_ids": [item["input_ids"] for item in items]}
+        batch = self.tokenizer.pad(texts, return_tensors="np")
         batch["input_ids"], batch["labels"] = mask_tokens(
             batch["input_ids"],
             self.tokenizer,
@@ -180,23 +169,16 @@ class MaskedWindows(torch.utils.data.Dataset):
 
     Args:
         windows: `datasets.Dataset` with N rows of `input_ids`.
-        tokenizer, seed, probability, share: of `collate`, a `MaskingCollator`; seed also of the
-            order. probability 0: text as it is, all labels -100.
+        seed: of the order and the masks. shuffle: False for an evaluation set: rows in order.
         epochs: how often each window comes, with another mask each time.
-        shuffle: False for an evaluation set: rows in order.
-
-    Raises:
-        CorpusError: for no windows, or an argument out of range.
+        masking: probability and share of `collate`, a `MaskingCollator`, which raises CorpusError;
+            probability 0: text as it is, all labels -100.
     """
 
-    def __init__(
-        self, windows, tokenizer, *, seed=42, epochs=1, probability=0.15, share=1.0, shuffle=True
-    ):
-        _check_rows(windows, "input_ids")
-        _check_range("epochs", epochs, 1)
+    def __init__(self, windows, tokenizer, *, seed=42, epochs=1, shuffle=True, **masking):
         self.windows = windows.select_columns(["input_ids"]).with_format(None)
         self.seed, self.epochs, self.shuffle = seed, epochs, shuffle
-        self.collate = MaskingCollator(tokenizer, seed, probability, share)
+        self.collate = MaskingCollator(tokenizer, seed, **masking)
 
     def __len__(self):
         return self.epochs * len(self.windows)
@@ -222,22 +204,3 @@ class MaskedWindows(torch.utils.data.Dataset):
 @lru_cache(maxsize=2)  # two, for batches that lie across two epochs
 def _order(seed, epoch, count):
     return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def _check_rows(dataset, column):
-    if column not in dataset.column_names:
-        raise CorpusError(f"no column {column!r}: there are {dataset.column_names}")
-    if not len(dataset):
-        raise CorpusError("the corpus is empty: check the split and any filter")
-
-
-def _check_tokenizer(tokenizer):
-    needed = "cls_token", "sep_token", "mask_token", "pad_token"
-    if missing := [name for name in needed if getattr(tokenizer, name) is None]:
-        raise CorpusError(f"the tokenizer has no {', '.join(missing)}: set them, or take BERT's")
-
-
-def _check_range(name, value, low, high=None):
-    if value < low or (high is not None and value > high):
-        allowed = f"{low} or more" if high is None else f"{low} to {high}"
-        raise CorpusError(f"{name}={value}: use {allowed}")

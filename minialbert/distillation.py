@@ -10,9 +10,9 @@ import json
 import math
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pydantic
@@ -22,9 +22,8 @@ from torch import nn
 from . import corpus, sources
 from .checkpoints import claim, newest_checkpoint
 from .modeling import MiniAlbertForMaskedLM
-from .objective import (
+from .objective import (  # noqa: F401  all that its users need stands here
     DistillationError,
-    DistillationOutput,
     Distiller,
     LossWeights,
     default_layer_map,
@@ -34,35 +33,16 @@ from .objective import (
 from .starting import fit_mlm_head, load_teacher, masked_lm_head, start_student, student_config
 from .training import CarefulTrainer, quiet_library, training_arguments, use_bf16
 
-__all__ = [
-    "DistilArguments",
-    "DistillationError",
-    "DistillationOutput",
-    "Distiller",
-    "LossWeights",
-    "default_layer_map",
-    "distil",
-    "distillation_loss",
-    "evaluate_alignment",
-    "prepare",
-]
+# What a fitted head depends on, what windows do, and what the trainer takes under the same names.
 OF_THE_HEAD = (
-    "teacher",
-    "head_steps",
-    "corpus",
-    "corpus_name",
-    "text_column",
-    "max_articles",
-    "window",
-    "overlap",
-    "max_windows",
-    "keep_tails",
-    "masking_probability",
-    "batch_size",
-    "seed",
-    "precision",
+    "teacher head_steps corpus corpus_name text_column max_articles window overlap max_windows "
+    "keep_tails masking_probability batch_size seed precision"
 )
-WINDOWS_ON_THE_WAY = 128  # held-out ones that a look during training takes: enough for a curve
+OF_WINDOWS = "window overlap max_windows seed text_column num_proc keep_tails"
+OF_THE_TRAINER = (
+    "batch_size learning_rate seed bf16 warmup_steps weight_decay max_grad_norm "
+    "gradient_accumulation_steps logging_steps eval_steps save_steps"
+)
 
 
 @dataclass
@@ -104,7 +84,9 @@ class DistilArguments:
     embedding_weight: float = 0.0  # equation 12, inside l2 (paper's ablation: 1)
     attention_weight: float = 0.1  # equation 7, inside l2 (paper: 1)
     hidden_weight: float = 1.0  # equation 8, inside l2
-    attention_reduction: str = "row"  # KL of a row; "published" divides it by T once more
+    attention_reduction: Literal["row", "published"] = (
+        "row"  # KL of a row; "published" divides it by T once more
+    )
     layer_map: list | None = None  # teacher layer of each iteration; None: k L / K
     # optimisation
     steps: int = 150
@@ -127,14 +109,7 @@ class DistilArguments:
     @property
     def weights(self) -> LossWeights:
         """The objective's weights."""
-        return LossWeights(
-            self.mlm_weight,
-            self.alignment_weight,
-            self.output_weight,
-            self.embedding_weight,
-            self.attention_weight,
-            self.hidden_weight,
-        )
+        return LossWeights(*(getattr(self, f"{one.name}_weight") for one in fields(LossWeights)))
 
     @property
     def bf16(self) -> bool:
@@ -156,12 +131,10 @@ class Setup:
 
     def evaluate(self, student=None, most=None) -> dict:
         """`evaluate_alignment` of a student, by default the run's, on its held-out windows."""
-        distiller = self.distiller
+        a, distiller = self.arguments, self.distiller
         if student is not None:
-            distiller = Distiller(
-                student, self.teacher, distiller.layer_map, self.arguments.weights
-            )
-        return evaluate_alignment(distiller, self.heldout, bf16=self.arguments.bf16, most=most)
+            distiller = Distiller(student, self.teacher, distiller.layer_map, a.weights)
+        return evaluate_alignment(distiller, self.heldout, bf16=a.bf16, most=most)
 
     def unigram_accuracy(self) -> float:
         """What a guess without context gets: the share of held-out masked pieces that are the
@@ -181,60 +154,47 @@ def prepare(arguments: DistilArguments) -> Setup:
             empty, or does not fit. TrainingError: where run_folder holds another training.
     """
     a = arguments
-    if int(os.environ.get("RANK", 0)) == 0:
-        claim(Path(a.run_folder) / "checkpoints", _identity(a))
+    _claim(a)
     teacher, tokenizer = load_teacher(a.teacher)
     train, heldout = _windows(a, tokenizer)
     if masked_lm_head(teacher) is None and a.head_steps and (a.output_weight or a.mlm_weight):
-        teacher = fit_mlm_head(
-            teacher,
-            corpus.MaskedWindows(  # every window, whatever masked_share
-                train.windows,
-                tokenizer,
-                seed=a.seed,
-                epochs=train.epochs,
-                probability=a.masking_probability,
-            ),
-            folder=Path(a.run_folder) / f"teacher-{_head_key(a)}",
-            steps=a.head_steps,
-            batch_size=a.batch_size,
-            seed=a.seed,
-            bf16=a.bf16,
-        )
+        teacher = _with_head(teacher, train, a)
     config = student_config(
         teacher.config,
         num_hidden_layers=a.num_iterations,
-        embedding_size=a.embedding_size,
-        adapter_reduction=a.adapter_reduction,
-        tie_word_embeddings=a.tie_word_embeddings,
         hidden_dropout_prob=a.dropout,
         attention_probs_dropout_prob=a.dropout,
+        **_chosen(a, "embedding_size adapter_reduction tie_word_embeddings"),
     )
-    student = start_student(
-        config,
-        teacher,
-        tokenizer,
-        block=a.block_start,
-        embeddings=a.embedding_start,
-        seed=a.seed,
-    )
+    how = {"block": a.block_start, "embeddings": a.embedding_start, "seed": a.seed}
+    student = start_student(config, teacher, tokenizer, **how)
     if a.bf16:  # halves its memory, and no step has to cast its weights again
         teacher.bfloat16()
     distiller = Distiller(student, teacher, a.layer_map, a.weights, a.attention_reduction)
     return Setup(a, teacher, student, tokenizer, train, heldout, distiller)
 
 
-def _identity(arguments) -> dict:
-    """What makes two distillations the same: every choice but where it runs and lies."""
+def _chosen(arguments, names: str) -> dict:
+    return {name: getattr(arguments, name) for name in names.split()}
+
+
+def _claim(arguments):
+    """Takes the run's folder, by every choice but where the run is made and lies."""
     elsewhere = ("run_folder", "processes", "num_workers", "num_proc")
     choices = {k: v for k, v in asdict(arguments).items() if k not in elsewhere}
-    return {"kind": "distillation", "bf16": arguments.bf16} | choices
+    identity = {"kind": "distillation", "bf16": arguments.bf16} | choices
+    claim(Path(arguments.run_folder) / "checkpoints", identity)
 
 
-def _head_key(arguments) -> str:
-    """Of what a fitted head depends on, so that runs in one folder share it only where it fits."""
-    text = json.dumps([getattr(arguments, name) for name in OF_THE_HEAD])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _with_head(teacher, train, a):
+    """The teacher with a head fitted to every training window, whatever `masked_share`; runs in
+    one folder share it where all that it depends on is the same."""
+    key = json.dumps(list(_chosen(a, OF_THE_HEAD).values()))
+    folder = Path(a.run_folder) / f"teacher-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    how = {"epochs": train.epochs, "seed": a.seed, "probability": a.masking_probability}
+    windows = corpus.MaskedWindows(train.windows, train.collate.tokenizer, **how)
+    how = _chosen(a, "batch_size seed bf16")
+    return fit_mlm_head(teacher, windows, folder=folder, steps=a.head_steps, **how)
 
 
 def _windows(a, tokenizer):
@@ -242,27 +202,14 @@ def _windows(a, tokenizer):
     1 % of its articles (at least one), drawn by the seed."""
     splits = sources.open_dataset(a.corpus, a.corpus_name)
     if "validation" not in splits:
-        if len(splits["train"]) < 2:
-            raise corpus.CorpusError("the corpus has one article: it needs two, one held out.")
-        parts = splits["train"].train_test_split(
-            test_size=max(1, len(splits["train"]) // 100), seed=a.seed
-        )
+        some = max(1, len(splits["train"]) // 100)
+        parts = splits["train"].train_test_split(test_size=some, seed=a.seed)
         splits = {"train": parts["train"], "validation": parts["test"]}
     articles = splits["train"]
     if a.max_articles is not None:
         articles = articles.select(range(min(a.max_articles, len(articles))))
     train, heldout = (
-        corpus.build_windows(
-            part,
-            tokenizer,
-            window=a.window,
-            overlap=a.overlap,
-            max_windows=a.max_windows,
-            seed=a.seed,
-            text_column=a.text_column,
-            num_proc=a.num_proc,
-            keep_tails=a.keep_tails,
-        )
+        corpus.build_windows(part, tokenizer, **_chosen(a, OF_WINDOWS))
         for part in (articles, splits["validation"])
     )
     # spread over the held-out articles, not the first article's windows
@@ -270,39 +217,12 @@ def _windows(a, tokenizer):
     heldout = heldout.select([i * len(heldout) // wanted for i in range(wanted)])
     world = int(os.environ.get("WORLD_SIZE", 1))
     seen = a.steps * a.batch_size * a.gradient_accumulation_steps * world
-    masking = {"tokenizer": tokenizer, "seed": a.seed, "probability": a.masking_probability}
+    how = {"seed": a.seed, "probability": a.masking_probability}
+    epochs = math.ceil(seen / len(train))
     return (
-        corpus.MaskedWindows(
-            train, epochs=math.ceil(seen / len(train)), share=a.masked_share, **masking
-        ),
-        corpus.MaskedWindows(heldout, shuffle=False, **masking),
+        corpus.MaskedWindows(train, tokenizer, epochs=epochs, share=a.masked_share, **how),
+        corpus.MaskedWindows(heldout, tokenizer, shuffle=False, **how),
     )
-
-
-class DistillationTrainer(CarefulTrainer):
-    """Trains a Distiller: logs each term of equation 11 and saves the student alone."""
-
-    def __init__(self, *arguments, **choices):
-        super().__init__(*arguments, **choices)
-        self.sums, self.count = {}, 0
-
-    @property
-    def kept(self):
-        return self.model.student
-
-    def record(self, output):
-        for name, value in output.terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-        self.count += 1
-
-    def log(self, logs, start_time=None):
-        if "loss" in logs and self.count:
-            for name, value in self.sums.items():
-                mean = self.accelerator.reduce(value, "mean").item() / self.count
-                if not math.isnan(mean):
-                    logs[name] = mean
-            self.sums, self.count = {}, 0
-        super().log(logs, start_time)
 
 
 class Distilled(NamedTuple):
@@ -314,7 +234,7 @@ class Distilled(NamedTuple):
     seconds: float
 
 
-def distil(setup: Setup, resume: bool = True) -> Distilled:
+def distil(setup: Setup) -> Distilled:
     """Trains, evaluates on the way, and saves the student and its tokenizer to run_folder/student.
 
     Checkpoints lie in run_folder/checkpoints; a killed run, started again with the same arguments,
@@ -325,39 +245,29 @@ def distil(setup: Setup, resume: bool = True) -> Distilled:
             training.
     """
     a, folder = setup.arguments, Path(setup.arguments.run_folder)
-    if int(os.environ.get("RANK", 0)) == 0:
-        claim(folder / "checkpoints", _identity(a))
+    _claim(a)
     arguments = training_arguments(
         folder / "checkpoints",
         max_steps=a.steps,
-        batch_size=a.batch_size,
-        learning_rate=a.learning_rate,
-        seed=a.seed,
-        bf16=a.bf16,
-        warmup_steps=a.warmup_steps,
-        weight_decay=a.weight_decay,
-        max_grad_norm=a.max_grad_norm,
-        gradient_accumulation_steps=a.gradient_accumulation_steps,
         dataloader_num_workers=a.num_workers,
-        logging_steps=a.logging_steps,
         eval_strategy="steps",
-        eval_steps=a.eval_steps,
         save_strategy="steps",
-        save_steps=a.save_steps,
         save_total_limit=2,
+        **_chosen(a, OF_THE_TRAINER),
     )
     if a.gradient_checkpointing:
         setup.student.activation_checkpointing_enable()
-    trainer = DistillationTrainer(
+    trainer = CarefulTrainer(
         setup.distiller,
         arguments,
         setup.train,
         setup.train.collate,
+        kept=setup.student,
         tokenizer=setup.tokenizer,
-        evaluate=lambda: setup.evaluate(most=WINDOWS_ON_THE_WAY),
+        evaluate=lambda: setup.evaluate(most=128),  # windows: enough for a curve
         description="distilling",
     )
-    started = newest_checkpoint(arguments.output_dir) if resume else None
+    started = newest_checkpoint(arguments.output_dir)
     trainer.train(resume_from_checkpoint=str(started) if started else None)
     if trainer.is_world_process_zero():
         with quiet_library():

@@ -17,37 +17,31 @@ from scipy.stats import spearmanr
 from torch import nn
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from . import sources, tasks
-from .adapters import (  # all that its users need stands here
+from . import sources, tasks, training
+from .adapters import (  # noqa: F401 - users of this module find all of them here
     FinetuningError,
-    adapter_parameters,  # noqa: F401
-    adapter_state_dict,  # noqa: F401
+    adapter_parameters,
+    adapter_state_dict,
     frozen_in_bf16,
-    load_adapters,  # noqa: F401
+    load_adapters,
     mark_only_adapters_trainable,
     save_adapters,
 )
 from .checkpoints import claim, newest_checkpoint
 from .modeling import BottleneckAdapter
-from .training import (
-    CarefulTrainer,
-    autocast,
-    best_device,
-    quiet_library,
-    training_arguments,
-    use_bf16,
-)
 
-# By all the names that models give them: new heads; dropouts.
+# What may be new in a model, by all the names that models give it; and what dropouts are called.
 HEADS = ("classifier.", "pre_classifier.", "pooler.", "score.")
-DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 ADAPTERS = ("encoder.attention_adapters.", "encoder.ffn_adapters.")
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 PROBLEM_TYPES = {"regression": "regression", "classification": "single_label_classification"}
 
 
 @dataclass
 class TuningArguments:
     """One fine-tuning of one model on one task."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # where a comparison checks a system's fields
 
     run_folder: str  # predictions, and the tuned model or adapters
     model: str  # a local folder, a pinned wheel's name or a Hub id
@@ -64,7 +58,6 @@ class TuningArguments:
     max_length: int = 128  # word pieces, special ones included
     label_all_pieces: bool = False  # of a tagger: each piece of a word, as published, not the first
     dropout: float | None = None  # None: as saved with the model
-    patience: int | None = None  # stop after so many epochs without gain on the part kept apart
     save_steps: int | None = None  # between checkpoints; None: an epoch, but at least 200 steps
     seed: int = 0  # of head, order and dropout
     precision: str = "auto"  # "bf16", "fp32"; auto: bf16 where it is fast
@@ -77,29 +70,20 @@ class TuningArguments:
 def load_for_task(
     source, task, *, start="weights", adapters=None, num_iterations=None, dropout=None, seed=0
 ):
-    """A model with a new head for a task, and its tokenizer.
-
-    Args:
-        source: what `sources.resolve_model` takes. task: a `tasks.Task`. Else see TuningArguments.
+    """A model with a new head for a task (a `tasks.Task`), and its tokenizer.
 
     Raises:
-        FinetuningError: for an unknown choice, adapters added to a model that has some or cannot
-            have any, a checkpoint that lacks weights or was tuned for other labels.
+        FinetuningError: for an unknown choice (see TuningArguments), adapters added to a model that
+            has some or cannot have any, a checkpoint that lacks weights or has other labels.
     """
     folder = sources.resolve_model(source)
     config = transformers.AutoConfig.from_pretrained(folder)
     _choose("start", start, ("weights", "random"))
     _choose("adapters", adapters, (None, "identity", "published"))
     if adapters and getattr(config, "adapter_reduction", "never") is not None:
-        raise FinetuningError(
-            f"adapters are added to a MiniALBERT that has none; {source} is a {config.model_type}:"
-            " it has some or cannot have any, leave adapters None."
-        )
+        raise FinetuningError(f"adapters= is for a MiniALBERT that has none, not for {source}.")
     if num_iterations and config.model_type not in ("albert", "minialbert"):
-        raise FinetuningError(
-            f"num_iterations is for models that share one block; {source} is a {config.model_type}:"
-            " leave it None."
-        )
+        raise FinetuningError(f"num_iterations is of models that share a block, not of {source}.")
     if adapters:
         config.adapter_reduction, config.adapter_layer_norm = 16, adapters == "published"
     if num_iterations:
@@ -131,19 +115,16 @@ def _choose(name, value, choices):
 def _load_weights(auto, folder, config, new):
     """A checkpoint in a task's model; only what begins with a name in `new` may be missing."""
     choices = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True}
-    with quiet_library():  # of the head, which is new; what else is missing is judged here
+    with training.quiet_library():  # of the head, which is new; what else is missing is judged here
         model, report = auto.from_pretrained(folder, config=config, **choices)
-    for name, theirs, ours in sorted(report["mismatched_keys"]):
+    names = [name.removeprefix(model.base_model_prefix + ".") for name in report["missing_keys"]]
+    wrong = [f"{name} is missing" for name in names if not name.startswith(new)]
+    for name, theirs, ours in report["mismatched_keys"]:
+        wrong.append(f"{name} is {tuple(theirs)} instead of {tuple(ours)}")
+    if wrong:
         raise FinetuningError(
-            f"{folder} holds {name} as {tuple(theirs)}, this task and its config.json ask for "
-            f"{tuple(ours)}: was it tuned for other labels? Start from what it was tuned from."
-        )
-    prefix = model.base_model_prefix + "."
-    missing = [n for n in report["missing_keys"] if not n.removeprefix(prefix).startswith(new)]
-    if missing:
-        raise FinetuningError(
-            f"{folder} lacks {len(missing)} weights of a {config.model_type}, {missing[0]} among "
-            "them: pass a whole checkpoint, or start='random'."
+            f"{folder} does not fit ({min(wrong)}; {len(wrong)} such weights): pass a whole "
+            f"{config.model_type} not tuned for other labels, or start='random'."
         )
     return model
 
@@ -184,25 +165,19 @@ def finetune(
 ) -> dict:
     """Trains one model on one task and scores it; a killed run goes on from its last checkpoint.
 
-    run_folder ends with predictions/PART.jsonl, and model/ (full tuning, if kept) or
-    adapters.safetensors (adapter tuning).
-
     Args:
         parts: what is scored, by default all of `data.evaluation`; "selection": what is kept apart.
         stage: see `training.Progress`.
 
-    Returns:
-        arguments, metrics {part: {name: fraction}}, parameters, trained_parameters, steps,
-        train_rows, train_seconds, losses [[step, mean]], best_selection_score (with patience).
+    Returns arguments, metrics {part: {name: fraction}}, parameters, trained_parameters, steps,
+    train_rows, train_seconds, losses [[step, mean]]. run_folder holds predictions/PART.jsonl, and
+    model/ (full tuning, if kept) or adapters.safetensors.
 
-    Raises:
-        FinetuningError, TaskError, NotFiniteError; TrainingError for a run_folder that is another
-            training's: nothing in it is touched.
+    Raises FinetuningError, TaskError, NotFiniteError; TrainingError for a run_folder that is
+    another training's: nothing in it is touched.
     """
     a, folder, task = arguments, Path(arguments.run_folder), data.task
     _choose("tuning", a.tuning, ("full", "adapter"))
-    if a.patience is not None:
-        need_selection(data, "patience")
     rows = {"train": data.train, "selection": data.selection, **data.evaluation}
     scored = list(data.evaluation if parts is None else parts)
     identity = {"kind": "finetuning", **vars(a), "weights": weights_hash(a.model), "scored": scored}
@@ -213,16 +188,12 @@ def finetune(
     model, tokenizer = load_for_task(a.model, task, **{name: getattr(a, name) for name in how})
     if a.tuning == "adapter":
         mark_only_adapters_trainable(model)
-    progress = {"show": not quiet, "stage": stage}
-    result = {
-        "arguments": dict(vars(a)),
-        "metrics": {},
-        **_train(model, tokenizer, a, data, progress),
-    }
+    trained = _train(model, tokenizer, a, data, show=not quiet, stage=stage)
+    result = {"arguments": dict(vars(a)), "metrics": {}, **trained}
     (folder / "predictions").mkdir(exist_ok=True)
     for part in scored:
-        metrics, predictions = _score(model, tokenizer, a, task, rows[part])
-        result["metrics"][part] = metrics
+        given = (model, tokenizer, task, rows[part], a.max_length, training.use_bf16(a.precision))
+        result["metrics"][part], predictions = evaluate(*given)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in predictions]
         (folder / "predictions" / f"{part}.jsonl").write_text("".join(lines), encoding="utf8")
     if a.tuning == "adapter":
@@ -234,46 +205,31 @@ def finetune(
     return result
 
 
-def _score(model, tokenizer, a, task, rows):
-    return evaluate(model, tokenizer, task, rows, a.max_length, use_bf16(a.precision))
-
-
-def _train(model, tokenizer, a, data, progress) -> dict:
-    bf16, positions = use_bf16(a.precision), model.config.max_position_embeddings
+def _train(model, tokenizer, a, data, **progress) -> dict:
+    bf16, positions = training.use_bf16(a.precision), model.config.max_position_embeddings
     choices = {"label_all_pieces": a.label_all_pieces, "positions": positions}
     encoded = tasks.encode(data.train, data.task, tokenizer, a.max_length, **choices)
     order = near_lengths(encoded["length"], a.batch_size, a.epochs, a.seed)
     steps, per_epoch = math.ceil(len(order) / a.batch_size), math.ceil(len(encoded) / a.batch_size)
-    choices = {
-        "max_steps": steps,
-        "warmup_steps": round(a.warmup_share * steps),
-        "weight_decay": a.weight_decay,
-        "logging_steps": max(1, per_epoch // 10),
-        "save_strategy": "steps",
-        "save_steps": a.save_steps or max(per_epoch, 200),
-        "save_total_limit": 2,
-    }
-
-    def score_selection():
-        metrics, _ = _score(model, tokenizer, a, data.task, data.selection)
-        model.train()
-        return {"score": metrics[data.task.metrics[0]]}
-
-    stopping = {}
-    if a.patience is not None:
-        choices |= {"eval_strategy": "steps", "eval_steps": per_epoch, "save_steps": per_epoch}
-        choices |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_score"}
-        stop = transformers.EarlyStoppingCallback(a.patience)
-        stopping = {"evaluate": score_selection, "callbacks": [stop]}
-    choices |= {name: getattr(a, name) for name in ("batch_size", "learning_rate", "seed")}
-    how = training_arguments(Path(a.run_folder) / "checkpoints", bf16=bf16, **choices)
-    title = f"{data.task.name}, {'/'.join(Path(a.run_folder).parts[-2:])}"
-    stopping |= {"tokenizer": tokenizer, "description": title} | progress
+    how = training.training_arguments(
+        Path(a.run_folder) / "checkpoints",
+        batch_size=a.batch_size,
+        learning_rate=a.learning_rate,
+        seed=a.seed,
+        bf16=bf16,
+        max_steps=steps,
+        warmup_steps=round(a.warmup_share * steps),
+        weight_decay=a.weight_decay,
+        logging_steps=max(1, per_epoch // 10),
+        save_steps=a.save_steps or max(per_epoch, 200),
+        save_total_limit=2,
+    )
+    progress["description"] = f"{data.task.name}, {'/'.join(Path(a.run_folder).parts[-2:])}"
     collator = tasks.collator(data.task, tokenizer)
-    trainer = CarefulTrainer(model, how, encoded.select(order), collator, **stopping)
-    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    rows = encoded.select(order)
+    trainer = training.CarefulTrainer(model, how, rows, collator, tokenizer=tokenizer, **progress)
     usual = model.config._attn_implementation
-    if best_device().type == "cpu":  # sdpa's backward took 2/5 of a step on short texts there
+    if training.best_device().type == "cpu":  # sdpa's backward is slow on short texts there
         model.set_attn_implementation("eager")
     last = newest_checkpoint(how.output_dir)
     with frozen_in_bf16(model, bf16 and a.tuning == "adapter"):
@@ -281,46 +237,39 @@ def _train(model, tokenizer, a, data, progress) -> dict:
     model.set_attn_implementation(usual)
     logs = trainer.state.log_history
     return {
-        "parameters": sum(size for size, _ in sizes),
-        "trained_parameters": sum(size for size, trained in sizes if trained),
+        "parameters": model.num_parameters(),
+        "trained_parameters": model.num_parameters(only_trainable=True),
         "steps": trainer.state.global_step,
         "train_rows": len(encoded),
         "train_seconds": round(trainer.seconds, 1),
-        "best_selection_score": trainer.state.best_metric,
         "losses": [[entry["step"], entry["loss"]] for entry in logs if "loss" in entry],
     }
-
-
-def need_selection(data, whose):
-    """FinetuningError where no part of the training set is kept apart to judge by."""
-    if not len(data.selection):
-        raise FinetuningError(
-            f"{whose} needs a part kept apart to judge by: load the task with keep_apart=0.1."
-        )
 
 
 # -- evaluation ------------------------------------------------------------------------------------
 
 
+def _near_batches(lengths, batch_size):
+    """All rows' numbers, near lengths together: far less padding."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 @torch.no_grad()
 def predict(model, encoded, collator, batch_size=64, bf16=None) -> list[np.ndarray]:
-    """Logits of each encoded row, in the rows' order: (C,), or (T_i, C) of a tagger.
-
-    Rows of near lengths share a batch, padded to its longest: far faster than padding all to 512.
-    """
+    """Logits of each encoded row, in the rows' order: (C,), or (T_i, C) of a tagger."""
     device, lengths = next(model.parameters()).device, encoded["length"]
-    result, training = [None] * len(encoded), model.training
+    result, was_training = [None] * len(encoded), model.training
+    encoded = encoded.remove_columns("labels")
     model.eval()
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size].tolist()
-        inputs = [{k: v for k, v in encoded[row].items() if k != "labels"} for row in rows]
-        batch = {name: tensor.to(device) for name, tensor in collator(inputs).items()}
-        with autocast(device, bf16):
+    for rows in _near_batches(lengths, batch_size):
+        batch = collator([encoded[int(row)] for row in rows])
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        with training.autocast(device, bf16):
             logits = model(**batch).logits.float().cpu().numpy()
         for row, values in zip(rows, logits, strict=True):
             result[row] = values if values.ndim == 1 else values[: lengths[row]]
-    model.train(training)
+    model.train(was_training)
     return result
 
 
@@ -328,10 +277,7 @@ def evaluate(model, tokenizer, task, rows, max_length=128, bf16=None) -> tuple[d
     """A task's metrics on some of its rows, and each row's label beside what was predicted.
 
     A tagger is scored over words; "published_f1" beside it is the authors' protocol, over word
-    pieces. "lost_words" counts those without a piece, tagged O.
-
-    Raises:
-        TaskError: for rows a task cannot score, and where predictions are NaN.
+    pieces. "lost_words" counts those without a piece, tagged O. TaskError: NaN predictions.
     """
     positions = model.config.max_position_embeddings
     encoded = tasks.encode(rows, task, tokenizer, max_length, positions=positions)
@@ -340,8 +286,7 @@ def evaluate(model, tokenizer, task, rows, max_length=128, bf16=None) -> tuple[d
     if task.kind == "tagging":
         predictions, lost = tasks.tag_words(logits, encoded)
         metrics = tasks.compute_metrics(task, predictions, references) | {"lost_words": lost}
-        published = tasks.entity_f1(task, logits, encoded, protocol="published")
-        metrics["published_f1"] = published["f1"]
+        metrics["published_f1"] = tasks.entity_f1(task, logits, encoded, "published")["f1"]
     else:
         metrics = tasks.compute_metrics(task, np.stack(logits), references)
         scores = task.kind == "regression"
@@ -354,19 +299,12 @@ def evaluate(model, tokenizer, task, rows, max_length=128, bf16=None) -> tuple[d
 def sentence_embeddings(model, tokenizer, sentences, batch_size=128, bf16=None) -> np.ndarray:
     """The mean of each sentence's last hidden states over its tokens: (N, d)."""
     encoder = model.base_model.eval()
-    device = next(encoder.parameters()).device
-    order = np.argsort([len(s) for s in sentences], kind="stable")  # near lengths: little padding
+    device, most = next(encoder.parameters()).device, encoder.config.max_position_embeddings
+    cut = {"padding": True, "truncation": True, "max_length": most, "return_tensors": "pt"}
     result = np.empty((len(sentences), encoder.config.hidden_size), np.float32)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = tokenizer(
-            [sentences[i] for i in rows],
-            padding=True,
-            truncation=True,
-            max_length=encoder.config.max_position_embeddings,
-            return_tensors="pt",
-        ).to(device)
-        with autocast(device, bf16):
+    for rows in _near_batches([len(sentence) for sentence in sentences], batch_size):
+        batch = tokenizer([sentences[i] for i in rows], **cut).to(device)
+        with training.autocast(device, bf16):
             states = encoder(**batch).last_hidden_state.float()
         mask = batch["attention_mask"][..., None]
         result[rows] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
@@ -374,11 +312,8 @@ def sentence_embeddings(model, tokenizer, sentences, batch_size=128, bf16=None) 
 
 
 def sentence_similarity(model, tokenizer, pairs, bf16=None) -> float:
-    """STS-B without fine-tuning: Spearman between two sentences' cosine and people's scores.
-
-    Args:
-        pairs: a dataset with columns sentence1, sentence2, label.
-    """
+    """STS-B without fine-tuning: Spearman between two sentences' cosine and people's scores,
+    from a dataset's columns sentence1, sentence2, label."""
     sentences = [*pairs["sentence1"], *pairs["sentence2"]]
     vectors = sentence_embeddings(model, tokenizer, sentences, bf16=bf16)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

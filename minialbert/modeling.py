@@ -164,16 +164,14 @@ class RecursiveEncoder(nn.Module):
         iterations = self.num_iterations if num_iterations is None else num_iterations
         if not 1 <= iterations <= self.num_iterations:
             raise ValueError(f"num_iterations={iterations}: ask for 1 to {self.num_iterations}.")
-        wanted = selected_states(output_hidden_states, iterations + 1)
-        hidden_states, attentions = [x], []
+        wanted = selected_states(output_hidden_states, iterations + 1) | {iterations}
+        hidden_states, attentions = [x if 0 in wanted else None], []
         for k in range(iterations):
             adapters = ()
             if self.attention_adapters:  # as functions: accelerate moves modules in arguments
                 adapters = (self.attention_adapters[k].__call__, self.ffn_adapters[k].__call__)
-            if k not in wanted:
-                hidden_states[k] = None
             x, attention = self.block(x, mask, output_attentions, *adapters)
-            hidden_states.append(x)
+            hidden_states.append(x if k + 1 in wanted else None)
             attentions.append(attention)
         return hidden_states, attentions
 
@@ -222,13 +220,13 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
         output_attentions=None,
         num_iterations=None,
     ):
-        """Runs the student.
+        """The student run on a batch.
 
         Args:
             input_ids: (B, T) word pieces, or inputs_embeds (B, T, r): word vectors at rank r.
-            attention_mask: (B, T), 1 for a token and 0 for padding, on either side. Positions count
-                from the first token, so a sentence padded on the left gives what it gives padded on
-                the right. Or (B, 1, T, T): true where a query sees a key, or floats to be added.
+            attention_mask: (B, T), 1 for a token, 0 for padding on either side: positions count
+                from the first token. Or (B, 1, T, T): true where a query sees a key, or floats to
+                be added.
             token_type_ids, position_ids: (B, T), by default 0 and the token's place.
             output_hidden_states: return K+1 tensors (B, T, d), [0] the embeddings after the
                 projection; or a list of their indices, as [0, -1]: the others are None.
@@ -242,16 +240,15 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         given = input_ids if input_ids is not None else inputs_embeds
         shape, device = given.shape[:2], given.device  # an offloaded weight has no device
-        most = self.config.max_position_embeddings
-        if shape[1] > most:
+        length, most = shape[1], self.config.max_position_embeddings
+        if length > most:
             raise ValueError(
-                f"{shape[1]} tokens, but max_position_embeddings = {most}: use truncation=True, "
-                f"max_length={most} in the tokenizer."
+                f"{length} tokens, but max_position_embeddings = {most}: use truncation=True."
             )
         if token_type_ids is None:
             token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
         if position_ids is None:
-            position_ids = torch.arange(shape[1], device=device).expand(shape)
+            position_ids = torch.arange(length, device=device).expand(shape)
             if attention_mask is not None and attention_mask.dim() == 2:
                 padding_before = attention_mask.long().argmax(1, keepdim=True)
                 position_ids = (position_ids - padding_before).clamp_min(0)
@@ -262,9 +259,8 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
 
         x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         mask = self._mask(x, attention_mask, output_attentions)
-        states, attentions = self.encoder(
-            x, mask, num_iterations, output_attentions, output_hidden_states
-        )
+        how = num_iterations, output_attentions, output_hidden_states
+        states, attentions = self.encoder(x, mask, *how)
         wanted = selected_states(output_hidden_states, len(states))
         chosen = tuple(state if k in wanted else None for k, state in enumerate(states))
         return outputs.BaseModelOutput(

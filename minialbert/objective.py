@@ -1,6 +1,7 @@
 """What distillation minimises: equation 11 as a function and as a module."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,14 +9,7 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .losses import (
-    REDUCTIONS,
-    attention_loss,
-    hidden_loss,
-    mlm_loss,
-    output_loss,
-    prediction_losses,
-)
+from .losses import attention_loss, hidden_loss, mlm_loss, output_loss, prediction_losses
 from .starting import masked_lm_head
 from .training import TrainingError, autocast
 
@@ -24,6 +18,11 @@ TERMS = ("mlm", "attention", "hidden", "output", "embedding")
 
 class DistillationError(TrainingError):
     """A teacher, a student and a set of choices that do not fit each other; names the fix."""
+
+
+def _need(holds, message):
+    if not holds:
+        raise DistillationError(message)
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,8 @@ class LossWeights:
 def alignment_losses(ours, theirs, layer_map, attention_mask=None, reduction="published"):
     """Equations 7 and 8, iteration by iteration: (K attention losses, K hidden losses), scalars.
 
-    Args:
-        ours, theirs: the encoders' outputs with hidden states, and with maps where these are to be
-            compared (else the first list is empty). layer_map: K teacher layers, 1..L.
+    ours, theirs: the encoders' outputs with hidden states, and with maps where these are to be
+    compared (else the first list is empty). layer_map: K teacher layers, 1..L.
     """
     attention = [
         attention_loss(student, theirs.attentions[layer - 1], attention_mask, reduction)
@@ -90,11 +88,7 @@ def run_both(student, teacher, inputs, maps):
     wanted = {"output_hidden_states": True, "output_attentions": maps}
     with torch.no_grad():
         theirs = teacher.base_model(**inputs, **wanted)
-    if maps and not theirs.attentions:
-        raise DistillationError(
-            f"{type(teacher).__name__} gives no attention maps: load it with "
-            "attn_implementation='eager', or set the attention weight to 0."
-        )
+    _need(theirs.attentions or not maps, "maps need a teacher with attn_implementation='eager'.")
     return student.minialbert(**inputs, **wanted), theirs
 
 
@@ -126,15 +120,6 @@ def distillation_loss(
     return weights.total(terms), terms
 
 
-@dataclass
-class DistillationOutput(ModelOutput):
-    """loss: equation 11; terms: its five terms by name, detached, weights not applied (NaN: not
-    computed)."""
-
-    loss: torch.Tensor | None = None
-    terms: dict[str, torch.Tensor] | None = None
-
-
 def default_layer_map(iterations: int, layers: int) -> list[int]:
     """g(k) = k L / K: [2, 4, .., 12] for the paper's K = 6 and L = 12.
 
@@ -142,10 +127,8 @@ def default_layer_map(iterations: int, layers: int) -> list[int]:
         DistillationError: where K does not divide L.
     """
     if layers % iterations:
-        example = [max(1, round(k * layers / iterations)) for k in range(1, iterations + 1)]
         raise DistillationError(
-            f"{iterations} iterations do not divide {layers} teacher layers: give layer_map, one "
-            f"teacher layer (1..{layers}) per iteration, e.g. {example}."
+            f"{iterations} iterations do not divide {layers} teacher layers: give a layer_map."
         )
     return [k * layers // iterations for k in range(1, iterations + 1)]
 
@@ -153,13 +136,12 @@ def default_layer_map(iterations: int, layers: int) -> list[int]:
 class Distiller(nn.Module):
     """`distillation_loss` as a module that a trainer can train.
 
-    The teacher is frozen and in eval mode (the published code leaves its dropout on), and no
-    submodule: it is neither saved nor trained. Under torch.distributed each term is the mean over
-    all processes' tokens.
+    The teacher is frozen, in eval mode (the published code leaves its dropout on), and neither
+    saved nor trained. Under torch.distributed a term is the mean over all processes' tokens.
 
     Args:
-        student: a MiniAlbertForMaskedLM. teacher: a masked-LM model of the library, or, without a
-            masked-LM head, its base model, which can give no output loss.
+        student: a MiniAlbertForMaskedLM. teacher: a masked-LM model of the library, or a base model
+            without such a head, which can give no output loss.
         layer_map: the teacher layer, 1..L, of each iteration; by default `default_layer_map`.
         weights: equation 11's; attention_reduction: see `losses.attention_loss`.
 
@@ -175,9 +157,11 @@ class Distiller(nn.Module):
         self._not_trained = (teacher.eval().requires_grad_(False),)  # a tuple hides it from torch
         self.weights = weights or LossWeights()
         self.attention_reduction = attention_reduction
-        iterations, layers = student.config.num_hidden_layers, teacher.config.num_hidden_layers
+        ours, theirs = student.config, teacher.config
+        iterations, layers = ours.num_hidden_layers, theirs.num_hidden_layers
         self.layer_map = list(layer_map or default_layer_map(iterations, layers))
-        self._check(student.config, teacher.config)
+        self._check(ours, theirs)
+        self.compares_maps = ours.num_attention_heads == theirs.num_attention_heads
         if self.compares_maps:  # the only implementation that returns maps
             teacher.set_attn_implementation("eager")
 
@@ -186,54 +170,43 @@ class Distiller(nn.Module):
         """The frozen teacher."""
         return self._not_trained[0]
 
-    @property
-    def compares_maps(self) -> bool:
-        """Whether maps can be compared: both models have equally many heads."""
-        ours, theirs = self.student.config, self.teacher.config
-        return ours.num_attention_heads == theirs.num_attention_heads
-
-    def _check(self, student, teacher):
+    def _check(self, ours, theirs):
         same = ["hidden_size", "vocab_size"]
         if self.weights.alignment and self.weights.attention:
             same.append("num_attention_heads")  # maps are compared head by head
         for name in same:
-            ours, theirs = getattr(student, name), getattr(teacher, name)
-            if ours != theirs:
-                raise DistillationError(
-                    f"student {name} {ours}, teacher {name} {theirs}: the losses need them equal."
-                )
-        layers, iterations = teacher.num_hidden_layers, student.num_hidden_layers
-        if len(self.layer_map) != iterations or not all(1 <= g <= layers for g in self.layer_map):
-            raise DistillationError(
-                f"layer_map {self.layer_map}: give one teacher layer, 1..{layers}, for each of the "
-                f"{iterations} iterations."
-            )
-        if self.attention_reduction not in REDUCTIONS:
-            raise DistillationError(f"attention_reduction: choose one of {', '.join(REDUCTIONS)}.")
-        if self.weights.output and masked_lm_head(self.teacher) is None:
-            raise DistillationError(
-                "this teacher has no masked-LM head, so it gives no output loss: fit one with "
-                "fit_mlm_head, or set the output weight to 0."
-            )
+            sizes = f"student {getattr(ours, name)}, teacher {getattr(theirs, name)}"
+            equal = getattr(ours, name) == getattr(theirs, name)
+            _need(equal, f"{name}: {sizes}; the losses need them equal.")
+        iterations, layers = ours.num_hidden_layers, theirs.num_hidden_layers
+        fits = len(self.layer_map) == iterations and all(1 <= g <= layers for g in self.layer_map)
+        _need(fits, f"layer_map {self.layer_map}: give {iterations} teacher layers, 1..{layers}.")
+        can_guess = masked_lm_head(self.teacher) is not None or not self.weights.output
+        _need(can_guess, "a teacher without a masked-LM head: fit one, or set output weight to 0.")
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
-        """Equation 11 on a batch: ids, mask, types and labels (-100: not masked), each (B, T)."""
+        """Equation 11 on a batch: ids, mask, types and labels (-100: not masked), each (B, T).
+
+        Returns `loss` and its five `terms` by name, detached, unweighted; NaN: not computed.
+        """
         self.teacher.to(input_ids.device)
         if attention_mask is not None and attention_mask.all():
             attention_mask = None  # nothing is padded: the losses need no mask
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-        batch["token_type_ids"] = token_type_ids
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        batch |= {"token_type_ids": token_type_ids, "labels": labels}
         how = self.layer_map, self.weights, self.attention_reduction
         loss, terms = distillation_loss(self.student, self.teacher, batch, *how)
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        if torch.distributed.is_initialized():
+            device = input_ids.device
             tokens = input_ids.numel() if attention_mask is None else attention_mask.sum()
             words = 0 if labels is None else (labels != -100).sum()
-            shares = {name: _share_of(words, input_ids.device) for name in ("mlm", "output")}
-            of_tokens = _share_of(tokens, input_ids.device)
-            terms = {name: term * shares.get(name, of_tokens) for name, term in terms.items()}
+            tokens, words = _share_of(tokens, device), _share_of(words, device)
+            share = {"mlm": words, "output": words}
+            terms = {name: term * share.get(name, tokens) for name, term in terms.items()}
             loss = self.weights.total(terms)
         missing = torch.tensor(math.nan, device=input_ids.device)
-        return DistillationOutput(loss, {n: terms.get(n, missing).detach() for n in TERMS})
+        terms = {name: terms.get(name, missing).detach() for name in TERMS}
+        return ModelOutput(loss=loss, terms=terms)
 
 
 def _share_of(count, device):
@@ -242,9 +215,6 @@ def _share_of(count, device):
     total = count.clone()
     torch.distributed.all_reduce(total)
     return count * torch.distributed.get_world_size() / total.clamp_min(1)
-
-
-# -- how close a student is ------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -264,40 +234,32 @@ def evaluate_alignment(distiller, dataset, batch_size=64, bf16=None, most=None) 
     student.eval()
     teacher.to(device)
     windows = range(0, len(dataset), max(1, len(dataset) // most) if most else 1)
-    aligned, words = [], []
+    aligned, guessed, labelled = Counter(), Counter(), 0  # sums over windows, over masked pieces
     for start in range(0, len(windows), batch_size):
         items = dataset.__getitems__(windows[start : start + batch_size])
         batch = {name: tensor.to(device) for name, tensor in dataset.collate(items).items()}
         labels = batch.pop("labels")
         plain = batch | {"input_ids": torch.where(labels == -100, batch["input_ids"], labels)}
         with autocast(device, bf16):
-            ours, theirs = run_both(student, teacher, plain, distiller.compares_maps)
+            both = run_both(student, teacher, plain, distiller.compares_maps)
             mask = batch["attention_mask"]
-            losses = alignment_losses(ours, theirs, distiller.layer_map, mask, "row")
-            ours, theirs = run_both(student, teacher, batch, maps=False)
-            guesses = masked_logits(student, teacher, ours, theirs, labels)
-        aligned.append([[loss.item() * len(items) for loss in part] for part in losses if part])
-        words.append(_count_words(*guesses))
+            maps, states = alignment_losses(*both, distiller.layer_map, mask, "row")
+            both = run_both(student, teacher, batch, maps=False)
+            ours, theirs, words = masked_logits(student, teacher, *both, labels)
+        if maps:
+            aligned["attention_row"] += np.array([loss.item() for loss in maps]) * len(items)
+        aligned["hidden"] += np.array([loss.item() for loss in states]) * len(items)
+        labelled += len(words)
+        guessed["mlm"] += mlm_loss(ours, words).item() * len(words)
+        guessed["masked_accuracy"] += (ours.argmax(-1) == words).sum().item()
+        if theirs is not None:
+            guessed["output"] += output_loss(ours, theirs, words).item() * len(words)
+            guessed["teacher_masked_accuracy"] += (theirs.argmax(-1) == words).sum().item()
     student.train(training)
 
     result = {}
-    names = ["attention_row", "hidden"][-len(aligned[0]) :]
-    for name, losses in zip(names, np.sum(aligned, 0) / len(windows)):
+    for name, losses in aligned.items():
+        losses = losses / len(windows)
         result |= {name: float(losses.mean()), f"{name}_per_iteration": losses.tolist()}
-    labelled = sum(batch["labelled"] for batch in words)
-    for name in words[0]:
-        result[name] = sum(batch[name] for batch in words) / max(labelled, 1)
+    result |= {name: total / max(labelled, 1) for name, total in guessed.items()}
     return result | {"labelled": labelled}
-
-
-def _count_words(ours, theirs, labels) -> dict:
-    """Sums over a batch's masked pieces."""
-    sums = {
-        "mlm": mlm_loss(ours, labels).item() * len(labels),
-        "masked_accuracy": (ours.argmax(-1) == labels).sum().item(),
-        "labelled": len(labels),
-    }
-    if theirs is not None:
-        sums["output"] = output_loss(ours, theirs, labels).item() * len(labels)
-        sums["teacher_masked_accuracy"] = (theirs.argmax(-1) == labels).sum().item()
-    return sums

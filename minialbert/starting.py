@@ -1,6 +1,6 @@
 """A teacher loaded, its head fitted where it has none; a student started from it."""
 
-from contextlib import nullcontext
+import copy
 from pathlib import Path
 
 import torch
@@ -19,15 +19,10 @@ class StartError(TrainingError):
     """A teacher and a student that cannot start as asked; the message names the fix."""
 
 
-# -- the teacher -----------------------------------------------------------------------------------
-
-
 def masked_lm_head(model) -> nn.Module | None:
     """The module that maps a library model's last hidden state to vocabulary scores, or None."""
-    for name in ("cls", "lm_head", "predictions"):
-        if isinstance(getattr(model, name, None), nn.Module):
-            return getattr(model, name)
-    return None
+    heads = (getattr(model, name, None) for name in ("cls", "lm_head", "predictions"))
+    return next((head for head in heads if isinstance(head, nn.Module)), None)
 
 
 def load_teacher(source):
@@ -49,40 +44,29 @@ def load_teacher(source):
 
 
 class _HeadFitter(nn.Module):
-    """Equation 6 on a library model, its head run at masked positions only."""
+    """Equation 6 on a library model whose encoder is frozen; the head runs at masked positions."""
 
-    def __init__(self, model, train_encoder):
+    def __init__(self, model):
         super().__init__()
-        self.model, self.train_encoder = model, train_encoder
-        self.model.base_model.requires_grad_(train_encoder)
+        self.model = model
+        self.model.base_model.requires_grad_(False)
 
     def forward(self, labels, **inputs):
-        self.model.base_model.train(self.training and self.train_encoder)
-        with nullcontext() if self.train_encoder else torch.no_grad():
-            states = self.model.base_model(**inputs).last_hidden_state
+        with torch.no_grad():
+            states = self.model.base_model.eval()(**inputs).last_hidden_state
         chosen = labels != -100
         logits = masked_lm_head(self.model)(states[chosen])
         return ModelOutput(loss=mlm_loss(logits, labels[chosen]))
 
 
 def fit_mlm_head(
-    base_model,
-    dataset,
-    *,
-    folder,
-    steps=300,
-    batch_size=32,
-    learning_rate=2e-3,
-    train_encoder=False,
-    seed=0,
-    bf16=None,
+    base_model, dataset, *, folder, steps=300, batch_size=32, learning_rate=2e-3, seed=0, bf16=None
 ):
     """A masked-LM head, its decoder tied to the word embeddings, for a teacher that has none.
 
     Args:
         base_model: a BertModel. dataset: masked windows (`corpus.MaskedWindows`).
         folder: where the result is kept; where it lies already it is loaded.
-        train_encoder: also train the encoder, which makes a better head and another teacher.
 
     Returns the masked-LM model, in eval mode.
     """
@@ -91,29 +75,18 @@ def fit_mlm_head(
         with quiet_library():
             return AutoModelForMaskedLM.from_pretrained(folder).eval()
     set_seed(seed)
-    config = base_model.config.__class__(
-        **(base_model.config.to_dict() | {"tie_word_embeddings": True})
-    )
+    config = copy.deepcopy(base_model.config)
+    config.tie_word_embeddings = True
     model = AutoModelForMaskedLM.from_config(config)
     setattr(model, model.base_model_prefix, base_model)
     model.tie_weights()
     aside = folder.with_name(f"{folder.name}.part")
-    arguments = training_arguments(
-        aside,
-        max_steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        bf16=bf16,
-        warmup_steps=steps // 10,
-        save_strategy="no",
-    )
+    choices = {"max_steps": steps, "warmup_steps": steps // 10, "save_strategy": "no"}
+    choices |= {"batch_size": batch_size, "learning_rate": learning_rate}
+    arguments = training_arguments(aside, seed=seed, bf16=bf16, **choices)
+    fitter = _HeadFitter(model)
     trainer = CarefulTrainer(
-        _HeadFitter(model, train_encoder),
-        arguments,
-        dataset,
-        dataset.collate,
-        description="masked-LM head",
+        fitter, arguments, dataset, dataset.collate, description="masked-LM head"
     )
     trainer.train()
     model.requires_grad_(True).eval()
@@ -123,8 +96,6 @@ def fit_mlm_head(
         aside.rename(folder)
     return model
 
-
-# -- the student -----------------------------------------------------------------------------------
 
 BLOCK_NAMES = {  # ours: BERT's, inside one layer
     "attention.query": "attention.self.query",
@@ -137,18 +108,10 @@ BLOCK_NAMES = {  # ours: BERT's, inside one layer
     "feed_forward.LayerNorm": "output.LayerNorm",
 }
 TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
-TAKEN = (
-    "vocab_size",
-    "hidden_size",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "type_vocab_size",
-    "max_position_embeddings",
-    "layer_norm_eps",
-    "initializer_range",
-    "pad_token_id",
-)
+TAKEN = (  # the teacher's sizes
+    "vocab_size hidden_size num_attention_heads intermediate_size hidden_act type_vocab_size "
+    "max_position_embeddings layer_norm_eps initializer_range pad_token_id"
+).split()
 
 
 def student_config(teacher_config, **choices) -> MiniAlbertConfig:
@@ -168,56 +131,48 @@ def start_student(
             layer's number, 1..L.
         embeddings: "random", "svd" (`truncated_svd` of the word table, positions and types
             projected the same way), "copied" (r = d), or the folder or name of another model with
-            tables of rank r (the paper took TinyBERT's for r = 312). `tokenizer`, the teacher's,
-            is then compared with that model's.
-        head: copy the transform of the teacher's masked-LM head, and its decoder where the
-            student's is untied.
+            tables of rank r and the words of `tokenizer` (the paper took TinyBERT's for r = 312).
+        head: copy what the teacher's masked-LM head has; its decoder only to an untied one.
 
     Raises:
         StartError: for a choice that the sizes do not allow.
     """
     set_seed(seed)
     student = MiniAlbertForMaskedLM(config)
-    if block != "random":
-        start_block(student.minialbert.encoder.block, teacher.base_model, block)
-    theirs = teacher.base_model.embeddings
-    if embeddings == "svd" and config.is_factorised:
-        start_from_svd(student.minialbert.embeddings, theirs)
-    elif embeddings in ("svd", "copied"):
-        copy_tables(student.minialbert.embeddings, theirs)
-    elif embeddings != "random":
-        other = _same_words(embeddings, tokenizer)
-        copy_tables(student.minialbert.embeddings, other.base_model.embeddings)
+    ours, theirs = student.minialbert.embeddings, teacher.base_model.embeddings
+    if embeddings not in ("random", "svd", "copied"):
+        other, its_tokenizer = load_teacher(embeddings)
+        if tokenizer is not None and tokenizer.get_vocab() != its_tokenizer.get_vocab():
+            raise StartError(f"'{embeddings}' has other word pieces than the teacher has.")
+        theirs = other.base_model.embeddings
+    try:
+        if block != "random":
+            start_block(student.minialbert.encoder.block, teacher.base_model, block)
+        if embeddings == "svd" and config.is_factorised:
+            start_from_svd(ours, theirs)
+        elif embeddings != "random":
+            copy_tables(ours, theirs)
+    except (AttributeError, KeyError, RuntimeError) as error:  # not like BERT; other sizes
+        what = f"block={block!r} or embeddings={embeddings!r} do not fit this student"
+        raise StartError(f"{what} ({error}): choose others, or 'random'.") from None
     if head:
         copy_head(student, teacher)
     return student
 
 
-def start_block(block, teacher, start="average"):
-    """Fills the shared block with the average of a BERT's layers, or with one of them."""
-    encoder = getattr(teacher.base_model, "encoder", None)
-    layers = [layer.state_dict() for layer in getattr(encoder, "layer", ())]
-    if not layers or any(f"{theirs}.weight" not in layers[0] for theirs in BLOCK_NAMES.values()):
-        raise StartError(
-            f"block '{start}' needs a teacher built like BERT, not {type(teacher).__name__}: use "
-            "block='random'."
-        )
+def start_block(block, bert, start="average"):
+    """Fills the shared block with the average of a BERT's layers, or with one of them, 1..L."""
+    layers = [layer.state_dict() for layer in bert.encoder.layer]
     if start != "average":
-        if start not in range(1, len(layers) + 1) or isinstance(start, bool):
-            raise StartError(
-                f"block start {start!r}: use 'random', 'average', or a layer 1..{len(layers)}."
-            )
+        if start not in range(1, len(layers) + 1):
+            raise StartError(f"block {start!r}: use 'random', 'average', or 1..{len(layers)}.")
         layers = [layers[start - 1]]
+    state = {}
     for ours, theirs in BLOCK_NAMES.items():
         for part in ("weight", "bias"):
-            place = getattr(block.get_submodule(ours), part)
-            average = torch.stack([layer[f"{theirs}.{part}"].float() for layer in layers]).mean(0)
-            if average.shape != place.shape:
-                raise StartError(
-                    f"block '{start}': {ours}.{part} is {tuple(place.shape)} in the student and "
-                    f"{tuple(average.shape)} in the teacher: use block='random'."
-                )
-            place.copy_(average)
+            tensors = [layer[f"{theirs}.{part}"].float() for layer in layers]
+            state[f"{ours}.{part}"] = torch.stack(tensors).mean(0)
+    block.load_state_dict(state)
 
 
 def truncated_svd(table, rank):
@@ -247,33 +202,17 @@ def start_from_svd(ours, theirs):
 
 def copy_tables(ours, theirs):
     """Tables and LayerNorm of one rank, as they are."""
-    table, place = (tuple(e.word_embeddings.weight.shape) for e in (theirs, ours))
-    if table != place:
-        raise StartError(
-            f"a table of {table} for a student of {place}: set embedding_size to {table[1]}, or "
-            "the embeddings' start to 'svd'."
-        )
     for name in (*TABLES, "LayerNorm"):
         getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
 
 
-def _same_words(source, tokenizer):
-    model, its_tokenizer = load_teacher(source)
-    if tokenizer is not None and tokenizer.get_vocab() != its_tokenizer.get_vocab():
-        raise StartError(
-            f"embeddings '{source}': its tokenizer has other word pieces than the teacher's, so "
-            "its rows mean other words: take a model of the same vocabulary, or 'svd'."
-        )
-    return model
-
-
 def copy_head(student, teacher):
     """The transform and the decoder of a BERT's masked-LM head, where there is one."""
-    head = getattr(masked_lm_head(teacher), "predictions", None)
-    if head is None:
+    ours, theirs = student.head, getattr(masked_lm_head(teacher), "predictions", None)
+    if theirs is None:
         return
-    student.head.dense.load_state_dict(head.transform.dense.state_dict())
-    student.head.LayerNorm.load_state_dict(head.transform.LayerNorm.state_dict())
-    student.head.decoder.bias.copy_(head.decoder.bias)
+    ours.dense.load_state_dict(theirs.transform.dense.state_dict())
+    ours.LayerNorm.load_state_dict(theirs.transform.LayerNorm.state_dict())
+    ours.decoder.bias.copy_(theirs.decoder.bias)
     if not student.config.tie_word_embeddings:
-        student.head.decoder.weight.copy_(head.decoder.weight)
+        ours.decoder.weight.copy_(theirs.decoder.weight)

@@ -1,7 +1,9 @@
 """What trainings share: where and how precisely to compute, and a careful Trainer."""
 
+import math
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,9 +21,6 @@ SECONDS_BETWEEN_LINES = 10
 
 class NotFiniteError(FloatingPointError):
     """A loss or a weight became NaN or infinite; the last good checkpoint is kept."""
-
-
-# -- device and precision --------------------------------------------------------------------------
 
 
 def best_device() -> torch.device:
@@ -51,7 +50,7 @@ def bf16_is_fast() -> bool:
     if best_device().type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has = torch.cpu.get_capabilities() if best_device().type == "cpu" else {}
-    if not (has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16")):
+    if not any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
         return False
     speed = matrix_speed()
     return speed["bf16"] > 1.3 * speed["fp32"]
@@ -63,10 +62,9 @@ def use_bf16(precision: str) -> bool:
     Raises:
         TrainingError: for an unknown precision.
     """
-    choices = {"auto": None, "bf16": True, "fp32": False}
-    if precision not in choices:
-        raise TrainingError(f"unknown precision '{precision}': choose one of {', '.join(choices)}.")
-    return bf16_is_fast() if choices[precision] is None else choices[precision]
+    if precision not in ("auto", "bf16", "fp32"):
+        raise TrainingError(f"precision '{precision}': choose one of auto, bf16, fp32.")
+    return bf16_is_fast() if precision == "auto" else precision == "bf16"
 
 
 def autocast(device, bf16: bool | None = None):
@@ -77,7 +75,7 @@ def autocast(device, bf16: bool | None = None):
 
 @contextmanager
 def quiet_library():
-    """Without transformers' bars and warnings meanwhile: what is missing is looked at by us."""
+    """Without transformers' bars and warnings meanwhile: we look ourselves at what is missing."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -104,7 +102,6 @@ def training_arguments(
         "seed": seed,
         "bf16": bf16_is_fast() if bf16 is None else bf16,
         "use_cpu": device == "cpu",
-        "lr_scheduler_type": "linear",
         "report_to": "none",
         "remove_unused_columns": False,
         "disable_tqdm": True,  # `Progress` shows the run
@@ -112,7 +109,6 @@ def training_arguments(
         "logging_nan_inf_filter": False,
         "label_names": ["labels"],
         "dataloader_pin_memory": device == "cuda",
-        "logging_strategy": "steps",
         "logging_steps": 20,
     }
     return TrainingArguments(**(ours | choices))
@@ -121,42 +117,33 @@ def training_arguments(
 class Progress(TrainerCallback):
     """A line every ten seconds: steps, loss, time left; the same in notebook, terminal and log.
 
-    Args:
-        stage: (which, of how many) trainings of equal length this is; the time left is then also
-            told for all of them.
+    stage: (which, of how many) trainings of equal length; the time left is then also that of all.
     """
 
-    def __init__(self, description, show=True, stage=(1, 1)):
+    def __init__(self, description="training", show=True, stage=(1, 1)):
         self.description, self.show, self.stage = description, show, stage
-        self.loss = ""
 
     def on_train_begin(self, args, state, control, **_):
         self.began = self.said = time.monotonic()
         self.first = state.global_step
 
-    def on_log(self, args, state, control, logs=None, **_):
-        if "loss" in (logs or {}):
-            self.loss = f", loss {logs['loss']:.3f}"
-
     def on_step_end(self, args, state, control, **_):
         if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
-            self.say(state)
+            self.on_train_end(args, state, control)
 
     def on_train_end(self, args, state, control, **_):
-        self.say(state)
-
-    def say(self, state):
-        """One line about a training at this state."""
         self.said = time.monotonic()
         if not (self.show and state.is_world_process_zero):
             return
         a_step = (self.said - self.began) / max(1, state.global_step - self.first)
         left = a_step * (state.max_steps - state.global_step)
         which, of = self.stage
-        whole = left + a_step * state.max_steps * (of - which)
-        text = f"{self.description}: step {state.global_step} of {state.max_steps}{self.loss}"
+        text = f"{self.description}: step {state.global_step} of {state.max_steps}"
+        if losses := [entry["loss"] for entry in state.log_history if "loss" in entry]:
+            text += f", loss {losses[-1]:.3f}"
         text += f", {_duration(left)} left"
         if of > 1:
+            whole = left + a_step * state.max_steps * (of - which)
             text += f" ({which} of {of}; {_duration(whole)} for all)"
         print(text, file=sys.stderr, flush=True)
 
@@ -169,44 +156,31 @@ class CarefulTrainer(Trainer):
     """The library's Trainer with lines of progress, an `evaluate` of ours, a stop before a NaN
     reaches a checkpoint, and a marker on each checkpoint.
 
-    Every log entry also says `seconds`: what the training has taken so far, killed legs included.
+    A log entry also says `seconds`, what the training has taken so far, killed legs included, and
+    with the loss the means of the model's `terms`, where it returns such.
 
     Args:
         evaluate: a function without arguments that returns numbers, called where the arguments ask
-            for evaluation. stage: see `Progress`.
+            for evaluation. kept: the part of the model that is saved. told: see `Progress`.
     """
 
     def __init__(
-        self,
-        model,
-        arguments,
-        dataset,
-        collator,
-        *,
-        tokenizer=None,
-        evaluate=None,
-        description="training",
-        show=True,
-        stage=(1, 1),
-        callbacks=(),
+        self, model, arguments, data, collate, *, kept=None, tokenizer=None, evaluate=None, **told
     ):
+        callbacks = told.pop("callbacks", [])
         super().__init__(
             model,
             arguments,
-            data_collator=collator,
-            train_dataset=dataset,
-            eval_dataset=dataset if evaluate else None,
+            data_collator=collate,
+            train_dataset=data,
+            eval_dataset=data if evaluate else None,
             processing_class=tokenizer,
-            callbacks=[Progress(description, show, stage), *callbacks],
+            callbacks=[Progress(**told), *callbacks],
         )
         self.remove_callback(PrinterCallback)
-        self.measure = evaluate
+        self.kept, self.measure = model if kept is None else kept, evaluate
+        self.sums, self.batches = Counter(), 0
         self.began, self.seconds_before = time.monotonic(), None
-
-    @property
-    def kept(self):
-        """The model that is saved."""
-        return self.model
 
     @property
     def seconds(self) -> float:
@@ -216,44 +190,42 @@ class CarefulTrainer(Trainer):
             self.seconds_before = max(told, default=0.0)
         return self.seconds_before + time.monotonic() - self.began
 
-    def record(self, output):
-        """What a trainer keeps of each batch besides the loss."""
-
     def log(self, logs, start_time=None):
+        if "loss" in logs:
+            for name, total in self.sums.items():
+                mean = self.accelerator.reduce(total, "mean").item() / self.batches
+                if not math.isnan(mean):
+                    logs[name] = mean
+            self.sums, self.batches = Counter(), 0
         super().log(logs | {"seconds": round(self.seconds, 1)}, start_time)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         output = model(**inputs)
         if not torch.isfinite(output.loss):
-            raise NotFiniteError(
-                f"the loss is {output.loss.item()} at step {self.state.global_step + 1}. "
-                f"{self._last_good()} Lower learning_rate, lengthen warmup_steps, or set precision "
-                "to 'fp32', and run again."
-            )
-        self.record(output)
+            raise self._not_finite(f"the loss is {output.loss.item()}", self.state.global_step + 1)
+        self.sums.update(output.get("terms", {}))
+        self.batches += 1
         return (output.loss, output) if return_outputs else output.loss
 
     def evaluate(self, *_, metric_key_prefix="eval", **__):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
         self.log({name: value for name, value in metrics.items() if not isinstance(value, list)})
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
+        how = self.args, self.state, self.control
+        self.control = self.callback_handler.on_evaluate(*how, metrics)
         return metrics
 
-    def _last_good(self):
+    def _not_finite(self, what, step):
         last = newest_checkpoint(self.args.output_dir)
-        return (
-            f"The last good checkpoint is kept: {last}." if last else "There is no checkpoint yet."
+        kept = f"the last good checkpoint is kept: {last}" if last else "there is no checkpoint yet"
+        return NotFiniteError(
+            f"{what} at step {step}; {kept}. Lower learning_rate, lengthen warmup_steps, or set "
+            "precision to 'fp32', and run again."
         )
 
     def _save(self, output_dir=None, state_dict=None):
         broken = [n for n, p in self.kept.named_parameters() if not torch.isfinite(p).all()]
         if broken:
-            raise NotFiniteError(
-                f"{broken[0]} is not finite after step {self.state.global_step}: nothing was "
-                f"saved. {self._last_good()} Lower learning_rate and run again."
-            )
+            raise self._not_finite(f"{broken[0]} is not finite", self.state.global_step)
         with quiet_library():
             self.kept.save_pretrained(output_dir)
         if self.processing_class is not None:

@@ -44,6 +44,11 @@ def test_notebook_is_as_asked(path):
     assert not checks.complaints(read_notebook(path), path.read_text(encoding="utf8"))
 
 
+def test_nbval_compares_half_of_all_code_cells():
+    cells = [cell for path in NOTEBOOKS for cell in checks.code_cells(read_notebook(path))]
+    assert sum(map(checks.is_compared, cells)) >= len(cells) / 2
+
+
 def nbval(path):
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     seconds = round(CELL_SECONDS * max(1, slowness()))

@@ -35,14 +35,12 @@ def check(given: dict, known: type):
             value, each missing one. An int passes for a float; a bool is no int.
     """
     hints = typing.get_type_hints(known)
-    given = {
-        name: value if _may_be_text(hints.get(name)) else _with_numbers(value)
-        for name, value in given.items()
-    }
-    fields = {
-        field.name: (hints[field.name], ... if _is_needed(field) else None)
-        for field in dataclasses.fields(known)
-    }
+    texts = {name for name, hint in hints.items() if str in (hint, *typing.get_args(hint))}
+    given = {name: v if name in texts else _with_numbers(v) for name, v in given.items()}
+    fields = {}
+    for field in dataclasses.fields(known):
+        is_needed = field.default is field.default_factory is dataclasses.MISSING
+        fields[field.name] = (hints[field.name], ... if is_needed else None)
     strict = pydantic.ConfigDict(
         extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=()
     )
@@ -50,13 +48,9 @@ def check(given: dict, known: type):
     try:
         model.model_validate(given)
     except pydantic.ValidationError as error:
-        problems = {str(one["loc"][0]): _explain(one, list(fields)) for one in error.errors()}
+        problems = {one["loc"][0]: _explain(one, list(fields)) for one in error.errors()}
         raise ParameterError("\n".join(problems.values())) from None
     return known(**given)
-
-
-def _may_be_text(hint) -> bool:
-    return str in (hint, *typing.get_args(hint))
 
 
 def _with_numbers(value):
@@ -69,12 +63,8 @@ def _with_numbers(value):
     return float(value) if is_number else value
 
 
-def _is_needed(field) -> bool:
-    return field.default is field.default_factory is dataclasses.MISSING
-
-
 def _explain(problem: dict, names: list[str]) -> str:
-    name = str(problem["loc"][0])
+    name = problem["loc"][0]
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}."
@@ -88,21 +78,15 @@ def read_yaml(path) -> dict:
     """A YAML file of `name: value` lines, not yet checked.
 
     Raises:
-        ParameterError: where it is missing (with the nearest there is) or is something else.
+        ParameterError: where it is missing, or something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        beside = [str(other) for other in path.parent.glob("*.y*ml")]
-        near = difflib.get_close_matches(str(path), beside, 1, cutoff=0)
-        hint = f"; the nearest is {near[0]}" if near else ""
-        raise ParameterError(f"no parameter file {path}{hint}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf8")) or {}
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
+        content = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content or {}, dict):
         raise ParameterError(f"{path}: must be lines of 'name: value', not {content!r}")
-    return content
+    return content or {}
 
 
 def notebook_parameters(path) -> type:

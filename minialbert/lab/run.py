@@ -9,13 +9,12 @@ and, of a failed run, error. Stored results in figures/data are such records.
 
 import atexit
 import dataclasses
-import hashlib
 import json
 import math
 import os
 import sys
 import time
-import types
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,8 +39,7 @@ def require(path, made_by="07_distil", minutes=10) -> Path:
     """`path` if it exists; else NotYetRun, naming the notebook that makes it and its minutes."""
     if not Path(path).exists():
         raise NotYetRun(
-            f"this notebook needs {path}; run notebook {made_by} first (about {minutes} minutes) "
-            "or `make run`"
+            f"no {path}: run notebook {made_by} first (about {minutes} min) or `make run`"
         )
     return Path(path)
 
@@ -58,7 +56,7 @@ def plain(value):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value if isinstance(value, bool | int | float | str | types.NoneType) else str(value)
+    return value if value is None or isinstance(value, int | float | str) else str(value)
 
 
 def write_json(path, content):
@@ -80,9 +78,7 @@ def read(path) -> dict:
         record = json.loads(Path(path).read_text(encoding="utf8"))
         return record | {"status": record["status"], "notebook": record["notebook"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path} is no record of a run ({type(error).__name__}: {error}): move it away."
-        ) from None
+        raise RunError(f"{path} is no record of a run ({error!r}): move it away.") from None
 
 
 def load(*folders, notebook=None) -> list[dict]:
@@ -128,7 +124,8 @@ class Run:
         ours = {"notebook": notebook, "parameters": parameters, "inputs": plain(inputs or {})}
         try:
             before = read(self.path(RECORD)) if self.path(RECORD).exists() else None
-            self._refuse_another(before, ours)
+            if before is not None:
+                self._refuse_another(before, ours)
         except RunError:
             self._lock.release()
             raise
@@ -148,8 +145,7 @@ class Run:
         Raises:
             RunError: where an earlier leg of this run read something else.
         """
-        known = {name: self.record["inputs"].get(name, value) for name, value in hashes.items()}
-        self._refuse_another({"inputs": known}, {"inputs": plain(hashes)})
+        self._refuse_another(self.record, self.record | {"inputs": plain(hashes)})
         self.record["inputs"] |= plain(hashes)
         self._save()
 
@@ -182,34 +178,30 @@ class Run:
         # A process may open its own run twice: a reader runs the cell again.
         self._lock = FileLock(self.path(".lock"), is_singleton=True)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
+            with suppress(Timeout):
+                return self._lock.acquire(timeout=0)
             print(f"another process makes {self.folder}: waiting for it", file=sys.stderr)
-            try:
-                self._lock.acquire(timeout=patience)
-            except Timeout:
-                raise RunError(f"another process still makes {self.folder}: try later.") from None
+            self._lock.acquire(timeout=patience)
+        except Timeout:
+            raise RunError(f"another process still makes {self.folder}: try later.") from None
 
     def _refuse_another(self, before, ours):
-        if before is None:
-            return
-        changed = []
-        for part, now in ours.items():
-            was = before[part]
-            if isinstance(now, dict):
-                changed += [
-                    f"  {part}: {name} was {was.get(name)!r}, is {now.get(name)!r}"
-                    for name in sorted({*was, *now} if part == "parameters" else {*was} & {*now})
-                    if was.get(name) != now.get(name)
-                ]
-            elif was != now:
-                changed.append(f"  {part} was {was}, is {now}")
+        known = before["inputs"].keys() & ours["inputs"].keys()  # to both
+        was, now = (
+            {"notebook": one["notebook"]}
+            | one["parameters"]
+            | {f"input {name}": one["inputs"][name] for name in known}
+            for one in (before, ours)
+        )
+        changed = [
+            f"  {name} was {was.get(name)!r}, is {now.get(name)!r}"
+            for name in sorted(was | now)
+            if was.get(name) != now.get(name)
+        ]
         if changed:
-            raise RunError(
-                f"{self.folder} belongs to another run; nothing in it was touched.\n"
-                + "\n".join(changed)
-                + "\nChoose another run_folder, or delete that folder to start anew."
-            )
+            first = f"{self.folder} belongs to another run; nothing in it was touched."
+            last = "Choose another run_folder, or delete that folder to start anew."
+            raise RunError("\n".join([first, *changed, last]))
 
     def _begin(self, ours) -> dict:
         return {
@@ -258,11 +250,3 @@ class Run:
 
     def _save(self):
         write_json(self.path(RECORD), self.record)
-
-
-def hash_files(*paths) -> str:
-    """The first 16 hex digits of the sha256 of files' contents, in the order given."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(Path(path).read_bytes())
-    return digest.hexdigest()[:16]
