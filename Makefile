@@ -12,7 +12,7 @@ export MALLOC_TRIM_THRESHOLD_ := 2147483647
 unexport MPLBACKEND
 
 # What cells print comes as they print it.
-PAPERMILL := $(PYTHON) -m papermill --cwd notebooks --no-progress-bar --log-level WARNING \
+PAPERMILL := $(PYTHON) -m papermill --cwd notebooks --no-progress-bar --log-level ERROR \
   --stdout-file - --stderr-file -
 
 .DEFAULT_GOAL := help

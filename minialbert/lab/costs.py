@@ -25,7 +25,7 @@ from ..training import autocast, best_device, matrix_speed
 from .parameters import check, notebook_parameters, read_yaml
 
 KNOWN = read_yaml(Path(__file__).with_suffix(".yaml"))  # shapes of models, rows of tasks
-ROW_TOKENS = 64  # of a row, filled up to the longest of its batch
+ROW_TOKENS = 32  # of a row; rows of near lengths share a batch
 VOCABULARY = 30_522
 
 
@@ -64,8 +64,9 @@ def _distillation(values: dict, needed=()) -> float:
 
 
 def _tuning(values: dict, needed=()) -> float:
-    models = [values.get("teacher", values["student"])] + 3 * [values["student"]]
-    systems = (values["systems"] or {}).values() or [{"model": model} for model in models]
+    teacher = {"model": values["teacher"], "epochs": values["teacher_epochs"]}
+    usual = [teacher] + 3 * [{"model": values["student"]}]
+    systems = (values["systems"] or {}).values() or usual
     return sum(_one_tuning(values | system, needed) for system in systems)
 
 
