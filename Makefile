@@ -44,7 +44,7 @@ lab: $(INSTALLED) ## open the course in JupyterLab; OPTIONS="--no-browser --allo
 figures: $(INSTALLED) ## draw every picture in figures/ again, from the stored results, by notebook 14
 	@mkdir -p runs/figures
 	$(PAPERMILL) notebooks/14_results.ipynb runs/figures/14_results.ipynb \
-	  -p pictures ../figures -p run_folder ../runs/figures
+	  -p pictures ../figures
 
 refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b.ipynb" for some
 	$(PYTHON) -m minialbert.lab.refresh $(NOTEBOOKS)
