@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -23,11 +24,13 @@ class ComparisonArguments(TuningArguments):
     own: dict | None = None  # of task "own": text_columns, label_column, kind, labels, metrics
     student: str = "../runs/07_distil/student"  # the folder of any MiniALBERT
     teacher: str = "all-MiniLM-L6-v2"  # the one it was distilled from
-    teacher_learning_rate: float = 5e-5
-    teacher_epochs: float = 2.0
+    teacher_learning_rate: float = 5e-5  # where learning_rates gives all systems one grid: unused
+    teacher_epochs: float = 2.0  # likewise, of epochs_tried
     systems: dict | None = None  # {name: {model: ..., further fields of TuningArguments}}
     limit: int | None = None  # training examples; None: all
     evaluation_limit: int | None = None  # examples that are scored; None: all
+    task_distillation: bool = False  # also a student that learns from the tuned teacher
+    protocol: Literal["held-out", "published"] = "held-out"  # what chooses; see `tasks.load_task`
     keep_apart: float = 0.0  # share of the training set to choose by, where there is a grid
     learning_rates: list = field(default_factory=list)  # a grid, for systems that do not say theirs
     batch_sizes: list = field(default_factory=list)  # likewise
@@ -36,7 +39,8 @@ class ComparisonArguments(TuningArguments):
 
 
 def four_systems(arguments: ComparisonArguments, student, folder) -> dict[str, dict]:
-    """Teacher, student, and the student undistilled: started from the teacher, and at random.
+    """Teacher, student, and the student undistilled: started from the teacher, and at random; with
+    task_distillation also the student taught by the tuned teacher.
 
     Args:
         student: the distilled one's folder. folder: where its start, made anew, is kept.
@@ -46,17 +50,22 @@ def four_systems(arguments: ComparisonArguments, student, folder) -> dict[str, d
     student, folder = Path(student), Path(folder)
     if not folder.exists():
         teacher, tokenizer = starting.load_teacher(arguments.teacher)
-        config = AutoConfig.from_pretrained(student)
+        config = AutoConfig.from_pretrained(str(student).replace("{seed}", str(arguments.seeds[0])))
         undistilled = starting.start_student(config, teacher, tokenizer, seed=arguments.seed)
         aside = folder.with_name(folder.name + ".part")
         for part in (undistilled, tokenizer):
             part.save_pretrained(aside)
         aside.rename(folder)
-    teachers = {"learning_rate": arguments.teacher_learning_rate}
-    teachers |= {"tuning": "full", "epochs": arguments.teacher_epochs}
+    teachers = {"model": arguments.teacher, "tuning": "full"}
+    if not arguments.learning_rates:  # a grid is one for all
+        teachers["learning_rate"] = arguments.teacher_learning_rate
+    if not arguments.epochs_tried:
+        teachers["epochs"] = arguments.teacher_epochs
+    taught = {"model": str(student), "taught_by": "teacher"}
     return {
-        "teacher": {"model": arguments.teacher, **teachers},
+        "teacher": teachers,
         "student": {"model": str(student)},
+        **({"taught student": taught} if arguments.task_distillation else {}),
         "same start": {"model": str(folder)},
         "random start": {"model": str(student), "start": "random"},
     }
@@ -88,6 +97,7 @@ def tune(
     def run(setting, seed):
         name = ",".join([*(f"{key}={value:g}" for key, value in setting.items()), f"seed-{seed}"])
         own = setting | {"seed": seed, "run_folder": str(Path(arguments.run_folder) / name)}
+        own["model"] = arguments.model.replace("{seed}", str(seed))
         key = {"system": system, "task": data.task.name, "seed": seed, "setting": setting}
         stage = next(stages) if stages else (1, 1)
 
@@ -110,13 +120,16 @@ def compare(
 
     Args:
         arguments: what they share, and the grid; what a system says itself is not varied for it.
-        systems: {name: {"model": ..., further fields of TuningArguments}}. once: see `tune`.
+        systems: {name: {"model": ..., further fields of TuningArguments}}; `taught_by` may also
+            name a system above, whose tuned model is then kept. "{seed}" in a model's path becomes
+            the seed: a distillation a tuning. once: see `tune`.
 
     Returns {name: result of `tune`}. FinetuningError, before anything is trained: a system's
     unknown, mistyped or missing field.
     """
     a, grids = arguments, {}
     planned = {name: _system(name, own, a, data.task.name) for name, own in systems.items()}
+    teachers = {one.taught_by for one in planned.values()}
     for name, own in systems.items():
         grid = {"learning_rate": a.learning_rates, "batch_size": a.batch_sizes}
         grid["epochs"] = a.epochs_tried
@@ -124,7 +137,15 @@ def compare(
     of = sum(len(ParameterGrid(one)) + len(a.seeds) - 1 for one in grids.values())
     stages = ((which, of) for which in range(1, of + 1))
     how = {"seeds": a.seeds, "once": once, "quiet": quiet, "stages": stages}
-    return {name: tune(one, data, grids[name], system=name, **how) for name, one in planned.items()}
+    results = {}
+    for name, one in planned.items():
+        if name in teachers:
+            one = replace(one, keep_model=True)
+        if one.taught_by in results:
+            tuned = results[one.taught_by]["runs"][0]["arguments"]["run_folder"]
+            one = replace(one, taught_by=str(Path(tuned) / "model"))
+        results[name] = tune(one, data, grids[name], system=name, **how)
+    return results
 
 
 def _system(name, own, arguments, task) -> TuningArguments:

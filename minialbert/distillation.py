@@ -84,6 +84,8 @@ class DistilArguments:
     embedding_weight: float = 0.0  # equation 12, inside l2 (paper's ablation: 1)
     attention_weight: float = 0.1  # equation 7, inside l2 (paper: 1)
     hidden_weight: float = 1.0  # equation 8, inside l2
+    relation_weight: float = 0.0  # MiniLMv2's relations of the last iteration, inside l2 (paper: 0)
+    relation_heads: int | None = None  # of a relation; None: as many as the teacher has heads
     attention_reduction: Literal["row", "published"] = (
         "row"  # KL of a row; "published" divides it by T once more
     )
@@ -170,7 +172,8 @@ def prepare(arguments: DistilArguments) -> Setup:
     student = start_student(config, teacher, tokenizer, **how)
     if a.bf16:  # halves its memory, and no step has to cast its weights again
         teacher.bfloat16()
-    distiller = Distiller(student, teacher, a.layer_map, a.weights, a.attention_reduction)
+    how = a.layer_map, a.weights, a.attention_reduction, a.relation_heads
+    distiller = Distiller(student, teacher, *how)
     return Setup(a, teacher, student, tokenizer, train, heldout, distiller)
 
 

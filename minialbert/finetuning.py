@@ -29,6 +29,7 @@ from .adapters import (  # noqa: F401 - users of this module find all of them he
 )
 from .checkpoints import claim, newest_checkpoint
 from .modeling import BottleneckAdapter
+from .task_distillation import TaughtModel, load_tuned
 
 # What may be new in a model, by all the names that models give it; and what dropouts are called.
 HEADS = ("classifier.", "pre_classifier.", "pooler.", "score.")
@@ -58,6 +59,10 @@ class TuningArguments:
     max_length: int = 128  # word pieces, special ones included
     label_all_pieces: bool = False  # of a tagger: each piece of a word, as published, not the first
     dropout: float | None = None  # None: as saved with the model
+    taught_by: str | None = None  # the folder of a tuned teacher to learn from besides the labels
+    taught_share: float = 0.5  # of its logits' loss, the rest is the task's own
+    taught_alignment: float = 0.0  # weight of the loss on its states and maps; 0: none
+    taught_temperature: float = 1.0  # of both models' answers, in classes
     save_steps: int | None = None  # between checkpoints; None: an epoch, but at least 200 steps
     seed: int = 0  # of head, order and dropout
     precision: str = "auto"  # "bf16", "fp32"; auto: bf16 where it is fast
@@ -181,6 +186,8 @@ def finetune(
     rows = {"train": data.train, "selection": data.selection, **data.evaluation}
     scored = list(data.evaluation if parts is None else parts)
     identity = {"kind": "finetuning", **vars(a), "weights": weights_hash(a.model), "scored": scored}
+    if a.taught_by:
+        identity["taught_by"] = weights_hash(a.taught_by)
     identity["rows"] = {part: rows_hash(some) for part, some in rows.items()}
     del identity["run_folder"]
     claim(folder, identity)
@@ -226,8 +233,12 @@ def _train(model, tokenizer, a, data, **progress) -> dict:
     )
     progress["description"] = f"{data.task.name}, {'/'.join(Path(a.run_folder).parts[-2:])}"
     collator = tasks.collator(data.task, tokenizer)
-    rows = encoded.select(order)
-    trainer = training.CarefulTrainer(model, how, rows, collator, tokenizer=tokenizer, **progress)
+    rows, trained = encoded.select(order), model
+    if a.taught_by:
+        weights = a.taught_share, a.taught_alignment, a.taught_temperature
+        trained = TaughtModel(model, load_tuned(a.taught_by), data.task.kind, *weights)
+    progress |= {"kept": model, "tokenizer": tokenizer}
+    trainer = training.CarefulTrainer(trained, how, rows, collator, **progress)
     usual = model.config._attn_implementation
     if training.best_device().type == "cpu":  # sdpa's backward is slow on short texts there
         model.set_attn_implementation("eager")

@@ -1,4 +1,4 @@
-"""The paper's losses, equations 6-12, as pure functions.
+"""The paper's losses, equations 6-12, and MiniLMv2's relations, as pure functions.
 
 Shapes: B batch, T tokens with padding, d hidden size, N_h heads, V vocabulary. Every loss is a
 scalar in fp32 or better, whatever it is given (bf16 included). `attention_mask` (B, T) is 1 for a
@@ -93,6 +93,37 @@ def hidden_loss(student, teacher, attention_mask=None):
     if attention_mask is None:
         return distance.mean()
     return (distance * attention_mask).sum() / attention_mask.sum().clamp_min(1)
+
+
+def relation_loss(student, teacher, attention_mask=None, heads=12):
+    """KL between two self-attention relations, mean over heads and rows (MiniLMv2, equation 5).
+
+    A relation is softmax(X X^T / sqrt(d / heads)): which tokens' queries (or keys, or values) are
+    alike. Neither the hidden size nor the number of attention heads need be the teacher's.
+
+    Args:
+        student, teacher: (B, T, d) queries, keys or values, each with its own d.
+        heads: into how many equal parts d is cut, the student's and the teacher's.
+
+    Raises:
+        ValueError: for a d that `heads` does not divide.
+    """
+
+    def relation(x):  # (B, T, d) -> log-probabilities (B, heads, T, T)
+        if x.shape[-1] % heads:
+            raise ValueError(f"{heads} relation heads do not divide a hidden size of {x.shape[-1]}")
+        x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        scores = x @ x.transpose(2, 3) / x.shape[-1] ** 0.5
+        if attention_mask is not None:
+            padding = attention_mask[:, None, None, :] == 0
+            scores = scores.masked_fill(padding, torch.finfo(scores.dtype).min)
+        return _log_softmax(scores)
+
+    divergence = F.kl_div(relation(student), relation(teacher), reduction="none", log_target=True)
+    divergence = divergence.sum(-1).mean(1)  # (B, T)
+    if attention_mask is None:
+        return divergence.mean()
+    return (divergence * attention_mask).sum() / attention_mask.sum().clamp_min(1)
 
 
 def output_loss(student_logits, teacher_logits, labels, temperature=1.0):

@@ -9,7 +9,14 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .losses import attention_loss, hidden_loss, mlm_loss, output_loss, prediction_losses
+from .losses import (
+    attention_loss,
+    hidden_loss,
+    mlm_loss,
+    output_loss,
+    prediction_losses,
+    relation_loss,
+)
 from .starting import masked_lm_head
 from .training import TrainingError, autocast
 
@@ -30,7 +37,8 @@ class LossWeights:
     """Equation 11's (l1, l2, l3) = (mlm, alignment, output).
 
     Inside the factor `alignment` stand `attention` and `hidden` (equation 9; 0 leaves one out, as
-    in Table 3) and `embedding` (equation 12; 1 in Table 4).
+    in Table 3) and `embedding` (equation 12; 1 in Table 4). `relation`, not the paper's, is that of
+    MiniLMv2's `losses.relation_loss`, between the last iteration and its teacher layer.
     """
 
     mlm: float = 1
@@ -39,6 +47,7 @@ class LossWeights:
     embedding: float = 0
     attention: float = 1
     hidden: float = 1
+    relation: float = 0
 
     def total(self, terms):
         """Equation 11 from its terms; one of weight 0, or that is not there, is left out."""
@@ -48,6 +57,7 @@ class LossWeights:
             "attention": self.alignment * self.attention,
             "hidden": self.alignment * self.hidden,
             "embedding": self.alignment * self.embedding,
+            "relation": self.alignment * self.relation,
         }
         return sum(w * terms[name] for name, w in weights.items() if w and name in terms)
 
@@ -67,6 +77,26 @@ def alignment_losses(ours, theirs, layer_map, attention_mask=None, reduction="pu
         for student, layer in zip(ours.hidden_states[1:], layer_map)
     ]
     return attention, hidden
+
+
+def last_relation_loss(student, teacher, ours, theirs, layer, attention_mask=None, heads=None):
+    """MiniLMv2's loss of the last iteration against a teacher layer, 1..L: queries with queries,
+    keys with keys, values with values, summed. heads: of a relation; None: the teacher's."""
+    block, adapters = (
+        student.minialbert.encoder.block,
+        student.minialbert.encoder.attention_adapters,
+    )
+    x = ours.hidden_states[-2]  # what the last iteration was given
+    x = adapters[-1](x) if adapters else x
+    attention = teacher.base_model.encoder.layer[layer - 1].attention.self
+    total = 0
+    for name in ("query", "key", "value"):
+        with torch.no_grad():
+            target = getattr(attention, name)(theirs.hidden_states[layer - 1])
+        mine = getattr(block.attention, name)(x)
+        heads = heads or teacher.config.num_attention_heads
+        total = total + relation_loss(mine, target, attention_mask, heads)
+    return total
 
 
 def masked_logits(student, teacher, ours, theirs, labels):
@@ -93,7 +123,13 @@ def run_both(student, teacher, inputs, maps):
 
 
 def distillation_loss(
-    student, teacher, batch, layer_map, weights=LossWeights(), reduction="published"
+    student,
+    teacher,
+    batch,
+    layer_map,
+    weights=LossWeights(),
+    reduction="published",
+    relation_heads=None,
 ):
     """Equation 11 on a batch of input_ids, attention_mask, token_type_ids and labels, each (B, T).
 
@@ -110,6 +146,10 @@ def distillation_loss(
     terms = {"hidden": sum(hidden)}
     if maps:
         terms["attention"] = sum(attention)
+    if weights.alignment and weights.relation:
+        layer = layer_map[-1]
+        models = student, teacher, ours, theirs
+        terms["relation"] = last_relation_loss(*models, layer, mask, relation_heads)
     terms["embedding"] = hidden_loss(ours.hidden_states[0], theirs.hidden_states[0], mask)
     if labels is not None and (weights.mlm or weights.output):
         guesses, taught, words = masked_logits(student, teacher, ours, theirs, labels)
@@ -150,13 +190,19 @@ class Distiller(nn.Module):
     """
 
     def __init__(
-        self, student, teacher, layer_map=None, weights=None, attention_reduction="published"
+        self,
+        student,
+        teacher,
+        layer_map=None,
+        weights=None,
+        attention_reduction="published",
+        relation_heads=None,
     ):
         super().__init__()
         self.student = student
         self._not_trained = (teacher.eval().requires_grad_(False),)  # a tuple hides it from torch
         self.weights = weights or LossWeights()
-        self.attention_reduction = attention_reduction
+        self.attention_reduction, self.relation_heads = attention_reduction, relation_heads
         ours, theirs = student.config, teacher.config
         iterations, layers = ours.num_hidden_layers, theirs.num_hidden_layers
         self.layer_map = list(layer_map or default_layer_map(iterations, layers))
@@ -187,14 +233,15 @@ class Distiller(nn.Module):
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
         """Equation 11 on a batch: ids, mask, types and labels (-100: not masked), each (B, T).
 
-        Returns `loss` and its five `terms` by name, detached, unweighted; NaN: not computed.
+        Returns `loss` and its five `terms` by name (with relations six), detached, unweighted; NaN:
+        not computed.
         """
         self.teacher.to(input_ids.device)
         if attention_mask is not None and attention_mask.all():
             attention_mask = None  # nothing is padded: the losses need no mask
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         batch |= {"token_type_ids": token_type_ids, "labels": labels}
-        how = self.layer_map, self.weights, self.attention_reduction
+        how = self.layer_map, self.weights, self.attention_reduction, self.relation_heads
         loss, terms = distillation_loss(self.student, self.teacher, batch, *how)
         if torch.distributed.is_initialized():
             device = input_ids.device
@@ -205,7 +252,7 @@ class Distiller(nn.Module):
             terms = {name: term * share.get(name, tokens) for name, term in terms.items()}
             loss = self.weights.total(terms)
         missing = torch.tensor(math.nan, device=input_ids.device)
-        terms = {name: terms.get(name, missing).detach() for name in TERMS}
+        terms = {name: terms.get(name, missing).detach() for name in (*TERMS, *terms)}
         return ModelOutput(loss=loss, terms=terms)
 
 

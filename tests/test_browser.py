@@ -302,9 +302,9 @@ def screenshot(page, name):
 def move_each_slider(page, name):
     """Moves every slider that has a picture by a key, sees the picture change; returns how many."""
     moved = 0
-    for panel in page.locator(".jp-OutputArea-output .widget-interact").all():
+    for panel in page.locator(".jp-OutputArea-output .explore").all():
         for slider in panel.locator("[role=slider]").all():
-            picture = panel.locator(".jp-OutputArea img")
+            picture = panel.locator("img.widget-image")
             if not picture.count():
                 continue
             panel.evaluate("panel => panel.scrollIntoView({block: 'center'})")

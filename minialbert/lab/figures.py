@@ -1,7 +1,11 @@
 """The plots that two or more notebooks share: given numbers, each returns a matplotlib Figure."""
 
+import io
+from contextlib import redirect_stdout
+from html import escape
 from pathlib import Path
 
+import ipywidgets
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -17,6 +21,33 @@ TERMS = {name: (label, COLOURS[colour]) for name, (label, colour) in _LOOKS["ter
 def use_style():
     """Draws in the course's style from now on: for a notebook's set-up cell."""
     plt.style.use("minialbert.lab.course")  # course.mplstyle, next to this file
+
+
+def explore(draw, **controls):
+    """Sliders and the like above a picture that follows them: `interact` without its Output widget,
+    for which a notebook that nobody watches (papermill, refresh) can wait for ever.
+
+    Args:
+        draw: a function that draws with matplotlib; what it prints stands above the picture.
+        controls: {an argument of draw: a widget with a `value`}.
+    """
+    text, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+
+    def show(_=None):
+        printed, drawn = io.StringIO(), io.BytesIO()
+        with redirect_stdout(printed):
+            figure = draw(**{name: control.value for name, control in controls.items()})
+        figure = figure or plt.gcf()
+        figure.savefig(drawn)
+        plt.close(figure)
+        text.value = f"<pre>{escape(printed.getvalue())}</pre>"
+        picture.value = drawn.getvalue()
+
+    show()
+    for control in controls.values():
+        control.observe(show, "value")
+    box = ipywidgets.VBox([*controls.values(), text, picture])
+    return box.add_class("explore")
 
 
 def system_colour(system: str) -> str:
