@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from sklearn.model_selection import ParameterGrid
 from transformers import AutoConfig
 
-from . import starting, tasks
+from . import sources, starting, tasks
 from .finetuning import FinetuningError, TuningArguments, finetune
 
 
@@ -43,14 +43,15 @@ def four_systems(arguments: ComparisonArguments, student, folder) -> dict[str, d
     task_distillation also the student taught by the tuned teacher.
 
     Args:
-        student: the distilled one's folder. folder: where its start, made anew, is kept.
+        student: the distilled one's name or folder. folder: where its start, made anew, is kept.
 
     Returns the `systems` of `compare`.
     """
-    student, folder = Path(student), Path(folder)
+    student, folder = str(student), Path(folder)
     if not folder.exists():
         teacher, tokenizer = starting.load_teacher(arguments.teacher)
-        config = AutoConfig.from_pretrained(str(student).replace("{seed}", str(arguments.seeds[0])))
+        of_first_seed = student.replace("{seed}", str(arguments.seeds[0]))
+        config = AutoConfig.from_pretrained(sources.resolve_model(of_first_seed))
         undistilled = starting.start_student(config, teacher, tokenizer, seed=arguments.seed)
         aside = folder.with_name(folder.name + ".part")
         for part in (undistilled, tokenizer):
@@ -61,13 +62,13 @@ def four_systems(arguments: ComparisonArguments, student, folder) -> dict[str, d
         teachers["learning_rate"] = arguments.teacher_learning_rate
     if not arguments.epochs_tried:
         teachers["epochs"] = arguments.teacher_epochs
-    taught = {"model": str(student), "taught_by": "teacher"}
+    taught = {"model": student, "taught_by": "teacher"}
     return {
         "teacher": teachers,
-        "student": {"model": str(student)},
+        "student": {"model": student},
         **({"taught student": taught} if arguments.task_distillation else {}),
         "same start": {"model": str(folder)},
-        "random start": {"model": str(student), "start": "random"},
+        "random start": {"model": student, "start": "random"},
     }
 
 

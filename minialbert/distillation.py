@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import subprocess
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -249,6 +250,8 @@ def distil(setup: Setup) -> Distilled:
     """
     a, folder = setup.arguments, Path(setup.arguments.run_folder)
     _claim(a)
+    if a.processes > 1 and "WORLD_SIZE" not in os.environ:
+        _run_by_torchrun(a)  # nothing is then left to train below but to read the student
     arguments = training_arguments(
         folder / "checkpoints",
         max_steps=a.steps,
@@ -279,6 +282,14 @@ def distil(setup: Setup) -> Distilled:
     setup.student.eval()
     history = trainer.state.log_history
     return Distilled(folder / "student", history, max(e.get("seconds", 0) for e in history))
+
+
+def _run_by_torchrun(arguments):
+    file = Path(arguments.run_folder) / "torchrun.yaml"
+    file.write_text(json.dumps(asdict(arguments)), encoding="utf8")
+    torchrun = ["torch.distributed.run", f"--nproc_per_node={arguments.processes}", "--standalone"]
+    module = ["-m", "minialbert.distillation", str(file)]
+    subprocess.run([sys.executable, "-m", *torchrun, *module], check=True)
 
 
 def main(argv=None):

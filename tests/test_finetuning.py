@@ -527,3 +527,28 @@ def test_a_wrong_system_is_refused_before_any_training(data, tmp_path, systems, 
     with pytest.raises(FinetuningError, match=message):
         compare(shared(tmp_path), systems, data)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_taught_student_learns_from_the_system_tuned_before_it(data, checkpoint, tmp_path):
+    systems = {
+        "teacher": {"model": checkpoint, "learning_rate": 3e-3},
+        "taught": {"model": checkpoint, "taught_by": "teacher", "taught_alignment": 0.1},
+    }
+    small = {"epochs": 0.1, "max_length": 32, "precision": "fp32"}
+    arguments = shared(tmp_path, seeds=[0, 1], **small)
+    results = compare(arguments, systems, data, quiet=True)
+    tuned = tmp_path / "systems/teacher/seed-0/model"
+    for run in results["taught"]["runs"]:
+        assert run["arguments"]["taught_by"] == str(tuned)
+    assert tuned.is_dir() and not (tmp_path / "systems/taught/seed-0/model").exists()
+
+
+def test_a_seed_of_distillation_is_the_partner_of_one_of_tuning(data, tmp_path):
+    for seed in (0, 1):
+        student(tmp_path / f"student-{seed}", seed=seed)
+    systems = {"student": {"model": str(tmp_path / "student-{seed}")}}
+    small = {"epochs": 0.1, "max_length": 32, "precision": "fp32"}
+    arguments = shared(tmp_path / "run", seeds=[0, 1], **small)
+    runs = compare(arguments, systems, data, quiet=True)["student"]["runs"]
+    used = [run["arguments"]["model"] for run in runs]
+    assert used == [str(tmp_path / "student-0"), str(tmp_path / "student-1")]

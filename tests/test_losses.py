@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minialbert.losses import attention_loss, hidden_loss, mlm_loss, output_loss
+from minialbert.losses import (
+    attention_loss,
+    hidden_loss,
+    mlm_loss,
+    output_loss,
+    relation_loss,
+)
 
 B, HEADS, T, D, V = 3, 2, 5, 8, 11
 LENGTHS = [5, 3, 1]
@@ -202,3 +208,23 @@ def test_bad_input_names_the_fix():
         hidden_loss(randn(1, B, T, D), randn(2, B, T, D + 1))
     with pytest.raises(ValueError, match="temperature must be positive"):
         output_loss(randn(1, B, T, V), randn(2, B, T, V), torch.zeros(B, T, dtype=torch.long), 0)
+
+
+def test_relation_loss_by_hand(mask):
+    """Different sizes of student and teacher; which tokens' vectors are alike, head by head."""
+    student, teacher = randn(1, B, T, D), randn(2, B, T, 2 * D)
+    total = 0.0
+    for b in range(B):
+        length = LENGTHS[b]
+        for head in range(HEADS):
+            logs = []
+            for x, size in ((student, D // HEADS), (teacher, 2 * D // HEADS)):
+                part = x[b, :length, head * size : (head + 1) * size]
+                logs.append((part @ part.T / math.sqrt(size)).log_softmax(-1))
+            ours, theirs = logs
+            total += (theirs.exp() * (theirs - ours)).sum().item()
+    by_hand = total / (HEADS * sum(LENGTHS))
+    assert relation_loss(student, teacher, mask, HEADS).item() == pytest.approx(by_hand, rel=1e-6)
+    assert relation_loss(student, student, mask, HEADS).item() == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="3 relation heads do not divide"):
+        relation_loss(student, teacher, mask, 3)

@@ -647,3 +647,24 @@ def test_real_ner(shared, name, sentences, entities):
     parts = [data.train, data.selection, data.evaluation["test"]]
     assert tuple(map(len, parts)) == sentences
     assert tuple(sum(row.count(1) for row in rows["tags"][:]) for rows in parts) == entities
+
+
+def test_what_chooses_and_what_is_reported(tmp_path):
+    """A task that reports on test: the labels are there, or hidden as GLUE's are."""
+    task = get_task("stsb", report="test")
+    rows = Dataset.from_dict(
+        {"sentence1": ["a"] * 10, "sentence2": ["b"] * 10, "label": [1.0] * 10}
+    )
+    hidden = rows.select(range(3)).map(lambda row: {"label": -1.0})
+    parts = {"train": rows, "validation": rows.select(range(5)), "test": rows.select(range(4))}
+    data = load_task(task, DatasetDict(parts), keep_apart=0.2)
+    assert {part: len(one) for part, one in data.evaluation.items()} == {"test": 4}
+    assert (len(data.train), len(data.selection)) == (10, 5)
+    data = load_task(task, DatasetDict(parts | {"test": hidden}), keep_apart=0.2)
+    assert {part: len(one) for part, one in data.evaluation.items()} == {"validation": 5}
+    assert (len(data.train), len(data.selection)) == (8, 2)
+    data = load_task(task, DatasetDict(parts), protocol="published")
+    assert {part: len(one) for part, one in data.evaluation.items()} == {"validation": 5}
+    assert (len(data.train), len(data.selection)) == (10, 5)
+    with pytest.raises(TaskError, match="use held-out or published"):
+        load_task(task, DatasetDict(parts), protocol="mine")

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForMaskedLM
 
 from ..distillation import DistilArguments, Distiller
@@ -123,6 +124,14 @@ def seconds_a_step(parameters: dict) -> float:
             distiller(ids, labels=labels).loss.backward()
         seconds.append(time.perf_counter() - began)
     return min(seconds)
+
+
+def operations_of_step(distiller, batch, bf16=None) -> int:
+    """Multiplications and additions of one distillation step, forward and backward, counted."""
+    with autocast(distiller.student.device, bf16), FlopCounterMode(display=False) as counter:
+        distiller(**batch).loss.backward()
+    distiller.zero_grad()
+    return counter.get_total_flops()
 
 
 def main(files):
