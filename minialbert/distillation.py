@@ -41,9 +41,14 @@ OF_THE_HEAD = (
 )
 OF_WINDOWS = "window overlap max_windows seed text_column num_proc keep_tails"
 OF_THE_TRAINER = (
-    "batch_size learning_rate seed bf16 warmup_steps weight_decay max_grad_norm "
-    "gradient_accumulation_steps logging_steps eval_steps save_steps"
+    "learning_rate seed bf16 warmup_steps weight_decay max_grad_norm logging_steps eval_steps "
+    "save_steps"
 )
+
+
+def _world() -> int:
+    """How many processes torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 @dataclass
@@ -92,9 +97,10 @@ class DistilArguments:
     )
     layer_map: list | None = None  # teacher layer of each iteration; None: k L / K
     # optimisation
-    steps: int = 150
-    batch_size: int = 32  # windows a device and step
-    gradient_accumulation_steps: int = 1
+    steps: int | None = 150  # of the optimiser; None: as many as `epochs` has
+    epochs: float | None = None  # passes over the windows, in place of steps
+    batch_size: int = 32  # windows a step, of all devices together
+    device_batch_size: int | None = None  # at most so many at once on a device; None: all its share
     learning_rate: float = 2.0e-3  # peak; linear warm-up, then linear decay (paper: 5e-4)
     warmup_steps: int = 20
     weight_decay: float = 1.0e-4
@@ -119,6 +125,30 @@ class DistilArguments:
         """Whether matrix products run in bfloat16."""
         return use_bf16(self.precision)
 
+    def split(self) -> tuple[int, int]:
+        """How a step is divided among torchrun's processes: the windows that each holds at once,
+        and how many such batches it adds up.
+
+        Raises:
+            DistillationError: where not every process would get as many whole batches.
+        """
+        world = _world()
+        at_once = min(self.device_batch_size or self.batch_size, self.batch_size // world)
+        if at_once < 1 or self.batch_size % (at_once * world):
+            raise DistillationError(
+                f"batch_size={self.batch_size} is no whole number of batches of {at_once} windows "
+                f"on each of {world} devices: change batch_size or device_batch_size."
+            )
+        return at_once, self.batch_size // (at_once * world)
+
+    def count_steps(self, windows: int) -> int:
+        """Of a run over so many windows. DistillationError: steps and epochs, or neither."""
+        if (self.steps is None) == (self.epochs is None):
+            raise DistillationError(
+                f"steps={self.steps} and epochs={self.epochs}: give one, and null for the other."
+            )
+        return self.steps or math.ceil(self.epochs * windows / self.batch_size)
+
 
 @dataclass
 class Setup:
@@ -131,6 +161,11 @@ class Setup:
     train: corpus.MaskedWindows
     heldout: corpus.MaskedWindows
     distiller: Distiller
+
+    @property
+    def steps(self) -> int:
+        """Of the optimiser, whether the arguments say steps or epochs."""
+        return self.arguments.count_steps(len(self.train.windows))
 
     def evaluate(self, student=None, most=None) -> dict:
         """`evaluate_alignment` of a student, by default the run's, on its held-out windows."""
@@ -157,6 +192,7 @@ def prepare(arguments: DistilArguments) -> Setup:
             empty, or does not fit. TrainingError: where run_folder holds another training.
     """
     a = arguments
+    a.split(), a.count_steps(0)  # refused before anything is fetched
     _claim(a)
     teacher, tokenizer = load_teacher(a.teacher)
     train, heldout = _windows(a, tokenizer)
@@ -184,7 +220,7 @@ def _chosen(arguments, names: str) -> dict:
 
 def _claim(arguments):
     """Takes the run's folder, by every choice but where the run is made and lies."""
-    elsewhere = ("run_folder", "processes", "num_workers", "num_proc")
+    elsewhere = ("run_folder", "processes", "device_batch_size", "num_workers", "num_proc")
     choices = {k: v for k, v in asdict(arguments).items() if k not in elsewhere}
     identity = {"kind": "distillation", "bf16": arguments.bf16} | choices
     claim(Path(arguments.run_folder) / "checkpoints", identity)
@@ -197,7 +233,7 @@ def _with_head(teacher, train, a):
     folder = Path(a.run_folder) / f"teacher-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     how = {"epochs": train.epochs, "seed": a.seed, "probability": a.masking_probability}
     windows = corpus.MaskedWindows(train.windows, train.collate.tokenizer, **how)
-    how = _chosen(a, "batch_size seed bf16")
+    how = _chosen(a, "seed bf16") | {"batch_size": a.batch_size // _world()}
     return fit_mlm_head(teacher, windows, folder=folder, steps=a.head_steps, **how)
 
 
@@ -219,10 +255,8 @@ def _windows(a, tokenizer):
     # spread over the held-out articles, not the first article's windows
     wanted = min(a.heldout_windows, len(heldout))
     heldout = heldout.select([i * len(heldout) // wanted for i in range(wanted)])
-    world = int(os.environ.get("WORLD_SIZE", 1))
-    seen = a.steps * a.batch_size * a.gradient_accumulation_steps * world
     how = {"seed": a.seed, "probability": a.masking_probability}
-    epochs = math.ceil(seen / len(train))
+    epochs = math.ceil(a.count_steps(len(train)) * a.batch_size / len(train))
     return (
         corpus.MaskedWindows(train, tokenizer, epochs=epochs, share=a.masked_share, **how),
         corpus.MaskedWindows(heldout, tokenizer, shuffle=False, **how),
@@ -252,9 +286,12 @@ def distil(setup: Setup) -> Distilled:
     _claim(a)
     if a.processes > 1 and "WORLD_SIZE" not in os.environ:
         _run_by_torchrun(a)  # nothing is then left to train below but to read the student
+    at_once, batches = a.split()
     arguments = training_arguments(
         folder / "checkpoints",
-        max_steps=a.steps,
+        max_steps=setup.steps,
+        batch_size=at_once,
+        gradient_accumulation_steps=batches,
         dataloader_num_workers=a.num_workers,
         eval_strategy="steps",
         save_strategy="steps",

@@ -29,6 +29,7 @@ from .adapters import (  # noqa: F401 - users of this module find all of them he
 )
 from .checkpoints import claim, newest_checkpoint
 from .modeling import BottleneckAdapter
+from .published import as_ours
 from .task_distillation import TaughtModel, load_tuned
 
 # What may be new in a model, by all the names that models give it; and what dropouts are called.
@@ -81,7 +82,7 @@ def load_for_task(
         FinetuningError: for an unknown choice (see TuningArguments), adapters added to a model that
             has some or cannot have any, a checkpoint that lacks weights or has other labels.
     """
-    folder = sources.resolve_model(source)
+    folder = as_ours(sources.resolve_model(source))
     config = transformers.AutoConfig.from_pretrained(folder)
     _choose("start", start, ("weights", "random"))
     _choose("adapters", adapters, (None, "identity", "published"))

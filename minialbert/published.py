@@ -4,7 +4,9 @@ Their student wraps the library's ALBERT, whose modules carry other names, and a
 `att_adapters` and `mlp_adapters`. Nothing but names differs: every tensor is taken as it is.
 """
 
+import hashlib
 import json
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -12,8 +14,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from transformers import BertTokenizerFast
+
 from . import sources
 from .configuration import MiniAlbertConfig
+from .modeling import MiniAlbertForMaskedLM
 
 BLOCK = "albert.albert.encoder.albert_layer_groups.0.albert_layers.0."
 PREFIXES = [  # theirs, ours: the first that fits counts
@@ -81,6 +86,28 @@ def convert_config(published: dict, **overrides) -> MiniAlbertConfig:
     reduction = published.get("reduction_factor", 16)
     values["adapter_reduction"] = reduction if values.pop("use_adapter") else None
     return MiniAlbertConfig(**values | overrides)
+
+
+def as_ours(folder: Path) -> Path:
+    """A model's folder as the Auto classes read it: a published checkpoint's is converted, once,
+    into the cache; any other's is the folder itself. A checkpoint without a tokenizer has that of
+    its teacher, BERT's."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    if "use_adapter" not in config:
+        return folder
+    known = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    converted = sources.cache_dir() / "published" / known
+    if not converted.exists():
+        aside = converted.with_name(f"{known}-{os.getpid()}.part")
+        load_published(folder, MiniAlbertForMaskedLM).save_pretrained(aside)
+        own = folder if (folder / "vocab.txt").exists() else None
+        cased = config["vocab_size"] == 28_996
+        bert = f"google-bert/bert-base-{'cased' if cased else 'uncased'}"
+        BertTokenizerFast.from_pretrained(own or bert, do_lower_case=not cased).save_pretrained(
+            aside
+        )
+        aside.rename(converted)
+    return converted
 
 
 def load_published(path_or_repo: str | Path, model_class, **config_overrides):

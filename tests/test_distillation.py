@@ -1,6 +1,7 @@
 """The objective against a plain writing of it, the student's start, and runs that are killed."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -354,7 +355,7 @@ def test_a_look_on_the_way_takes_windows_evenly_spread(files, tmp_path):
     "choices",
     [
         dict(gradient_checkpointing=True),
-        dict(gradient_accumulation_steps=2),
+        dict(device_batch_size=2),
         dict(num_workers=2),
         dict(precision="bf16"),
         dict(max_articles=9),
@@ -368,6 +369,28 @@ def test_choices_of_a_run(files, tmp_path, choices):
         choices = {"teacher": files[choices["teacher"]]}
     setup = prepare(arguments(files, tmp_path, steps=4, **choices))
     assert (distil(setup).folder / "model.safetensors").exists()
+
+
+def test_a_step_is_divided_among_devices(monkeypatch):
+    paper = DistilArguments(batch_size=192, device_batch_size=48)
+    for devices, divided in ((1, (48, 4)), (2, (48, 2)), (4, (48, 1)), (16, (12, 1))):
+        monkeypatch.setenv("WORLD_SIZE", str(devices))
+        assert paper.split() == divided
+        assert replace(paper, device_batch_size=None).split() == (192 // devices, 1)
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    for wrong in (paper, replace(paper, batch_size=4)):
+        with pytest.raises(DistillationError, match="batches of .* on each of 5 devices"):
+            prepare(wrong)
+
+
+def test_epochs_in_place_of_steps(files, tmp_path):
+    setup = prepare(arguments(files, tmp_path, steps=None, epochs=1.5, eval_steps=1000))
+    windows = len(setup.train.windows)
+    assert setup.steps == math.ceil(1.5 * windows / 4) and setup.train.epochs == 2
+    assert distil(setup).history[-1]["step"] == setup.steps
+    for wrong in ({"steps": 2, "epochs": 1.0}, {"steps": None, "epochs": None}):
+        with pytest.raises(DistillationError, match="give one, and null for the other"):
+            prepare(arguments(files, tmp_path, **wrong))
 
 
 DRIVER = """
@@ -398,7 +421,7 @@ def environment():
 
 
 def test_killed_three_times_and_resumed_is_bit_identical(files, tmp_path):
-    run = arguments(files, tmp_path, steps=14, dropout=0.3, gradient_accumulation_steps=2)
+    run = arguments(files, tmp_path, steps=14, dropout=0.3, device_batch_size=2)
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
     # between checkpoints, just before one is written, and the last time left alone
@@ -475,9 +498,9 @@ def whole_run(files, tmp_path_factory):
 def test_two_processes_equal_one(files, tmp_path):
     """Windows differ in what is masked, so a plain mean of two processes' means would differ."""
     traces = []
-    for processes, batch_size in ((1, 8), (2, 4)):
+    for processes in (1, 2):
         folder = tmp_path / str(processes)
-        run = arguments(files, folder, steps=6, batch_size=batch_size, dropout=0.0)
+        run = arguments(files, folder, steps=6, batch_size=8, dropout=0.0)
         torchrun = "-m torch.distributed.run --master_port=0 --rdzv-backend=c10d"
         command = [sys.executable, *torchrun.split(), "--rdzv-endpoint=localhost:0"]
         command += [f"--nproc_per_node={processes}", "-m", "minialbert.distillation"]

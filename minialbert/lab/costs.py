@@ -59,8 +59,10 @@ def _distillation(values: dict, needed=()) -> float:
     student = (values["num_iterations"], teacher[1])
     masked = values["masking_probability"] * values["masked_share"]
     heads = masked * 4 * 2 * teacher[1] * VOCABULARY  # the teacher's once, ours three times
-    counts = ("steps", "batch_size", "gradient_accumulation_steps", "window")
-    tokens = prod(values[name] for name in counts) * values.get("processes", 1)
+    windows = (values["steps"] or 0) * values["batch_size"]
+    if values["epochs"]:
+        windows = values["epochs"] * KNOWN["windows"].get(values["corpus"], 1_000_000)
+    tokens = windows * length
     return tokens * (_forward(teacher, length) + 3 * _forward(student, length) + heads)
 
 
@@ -75,10 +77,11 @@ def _one_tuning(values: dict, needed) -> float:
     layers, hidden = _shape(values["model"], needed)
     shape = (values.get("num_iterations") or layers, hidden)
     rows = min(KNOWN["rows"].get(values["task"], 10_000), values.get("limit") or 10**9)
-    grids = ("seeds", "learning_rates", "batch_sizes", "epochs_tried")
-    tries = prod(len(values.get(name) or [None]) for name in grids)
-    tokens = rows * values.get("epochs", 3) * ROW_TOKENS
-    return tries * tokens * 3 * _forward(shape, ROW_TOKENS)
+    grids = (values.get(name) or [None] for name in ("learning_rates", "batch_sizes"))
+    epochs = values.get("epochs_tried") or [values.get("epochs", 3)]
+    # every setting with the first seed, the best with the others
+    passes = prod(map(len, grids)) * sum(epochs) + (len(values.get("seeds", [0])) - 1) * max(epochs)
+    return passes * rows * ROW_TOKENS * 3 * _forward(shape, ROW_TOKENS)
 
 
 def _ablations(values: dict, needed=()) -> float:

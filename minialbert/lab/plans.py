@@ -5,7 +5,8 @@ of one notebook, for papermill's option -f.
 
     notebook: 12_ablations              # of notebooks/
     parameters: {steps: 300}            # of every run; or a parameter file beside the plan
-    grid: {seed: [0, 1, 2]}             # every combination
+    grid: {seed: [0, 1, 2]}             # every combination; {task: {cola: {epochs: 5}}}: a value
+                                        # of task, and the further parameters it brings
     runs:                               # each once for every combination; keys as above, and a name
       - {name: undistilled, parameters: {steps: 0}, gpu_hours: 0.1}   # hours: else estimated
       - grid: {alignment: [both, hidden]}
@@ -25,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
 
+import pandas as pd
+
 from . import costs
 from .parameters import ParameterError, check, notebook_parameters, read_yaml
 from .run import PLACES, RECORD, plain, read
@@ -40,7 +43,7 @@ class Common:
 
     notebook: str | None = None
     parameters: dict | str = field(default_factory=dict)
-    grid: dict[str, list] = field(default_factory=dict)
+    grid: dict[str, list | dict[str, dict]] = field(default_factory=dict)
     gpu_hours: float | None = None
 
 
@@ -148,6 +151,24 @@ def cost(todo, runs: dict[str, PlannedRun], tflops: float) -> str:
     return text + f", and {unknown} of unknown cost" * bool(unknown)
 
 
+def hours(runs: dict[str, PlannedRun], tflops: float) -> pd.DataFrame:
+    """GPU hours of every row of every plan: its runs, their hours, and those with all it needs; the
+    line of a plan counts what its rows share once. Nothing counts as done."""
+
+    def of(some):
+        return round(sum(costs.gpu_hours(run, runs, tflops) or 0 for run in some), 2)
+
+    table = {}
+    for target, wanted in targets(runs).items():
+        if target in {wanted[0].plan, wanted[0].row}:
+            every = {run.name: run for run in wanted}
+            for run in wanted:
+                every |= {name: runs[name] for name in run.needs}
+            table[target] = (len(wanted), of(wanted), of(every.values()))
+    columns = ["runs", "GPU hours", "with what it needs"]
+    return pd.DataFrame.from_dict(table, "index", columns=columns)
+
+
 # -- how it is done --------------------------------------------------------------------------------
 
 
@@ -159,12 +180,15 @@ def _runs_of(file: Path, root: Path):
         where = f"{file}, run {number}"
         group = _checked(entry, Group, where)
         grid, own = plan.grid | group.grid, _parameters(group, file)
-        common = _parameters(plan, file) | own
-        if both := sorted(common.keys() & grid.keys()):
+        common = _parameters(plan, file)
+        if both := sorted((common | own).keys() & grid.keys()):
             raise PlanError(f"{where}: '{both[0]}' is a parameter and in the grid: leave one.")
         notebook = _find_notebook(group.notebook or plan.notebook, where, root)
         for values in itertools.product(*grid.values()):
             varied = dict(zip(grid, values, strict=True))
+            brought = {}
+            for key, value in varied.items():
+                brought |= grid[key][value] if isinstance(grid[key], dict) else {}
             named = [str(group.name)] if group.name is not None else []
             words = varied if named else own | varied
             named += [f"{key}={_word(words[key])}" for key in sorted(words)]
@@ -174,7 +198,7 @@ def _runs_of(file: Path, root: Path):
                 row=f"{plan_name}/{name if group.name is None else group.name}",
                 plan=plan_name,
                 notebook=notebook,
-                given=common | varied,
+                given=common | brought | own | varied,
                 parameters={},
                 gpu_hours=plan.gpu_hours if group.gpu_hours is None else group.gpu_hours,
                 folder=root / "runs" / plan_name / name,
@@ -244,3 +268,7 @@ def _texts(value):
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
+
+
+if __name__ == "__main__":  # python -m minialbert.lab.plans: GPU hours on an A100, guessed
+    print(hours(read_plans(), tflops=50).to_string())
