@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-
 from transformers import BertTokenizerFast
 
 from . import sources

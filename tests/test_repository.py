@@ -260,8 +260,12 @@ def test_every_row_of_a_table_can_be_run(number):
     tasks = {name.removesuffix("_matched").removesuffix("_mismatched") for name in columns}
     prefix = f"paper/table{number}/"
     runs = {name: run for name, run in plans.read_plans(ROOT).items() if name.startswith(prefix)}
-    assert set(runs) == {f"{prefix}{key},task={task}" for key in table.index for task in tasks}
-    for run in runs.values():
+    authors = {name for name in runs if "/published-" in name}  # the checkpoint of rows 12 and 17
+    rows = [key for key in table.index if key != "distilbert-base"]  # which nobody can make
+    made = {f"{prefix}{key},task={task}" for key in rows for task in tasks}
+    assert set(runs) == made | authors and len(authors) == 2 * len(tasks)
+    for name in made:
+        run = runs[name]
         ((key, system),) = run.parameters["systems"].items()
         row = table.loc[key]
         assert run.row == prefix + key
