@@ -6,7 +6,6 @@ At toy size, with local folders in place of the Hub; all kinds: tests/benchmarks
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -93,11 +92,11 @@ def course(tmp_path_factory):
     for there in [*ROOT.glob("notebooks/*.ipynb"), ROOT / "Snakefile", ROOT / "profiles"]:
         (root / there.relative_to(ROOT)).symlink_to(there)
     for name in tasks.TASKS:
-        if tasks.TASKS[name].kind == "tagging":
+        if tasks.TASKS[name].kind == "tagging" and tasks.TASKS[name].config:
             ner(local / "ner", name)
         elif tasks.TASKS[name].source == "nyu-mll/glue":
             glue(local / "glue", name)
-    glue(local / "glue", "stsb") if not (local / "glue/stsb").exists() else None
+    glue(local / "glue", "stsb")
     teacher = make_teacher(local / "teacher", num_hidden_layers=2)
     models = {
         "model": teacher,
@@ -193,7 +192,7 @@ def test_hours_of_every_row():
     row = table.loc["paper/table1/minialbert-128"]
     student = table.loc["paper/distil_students/minialbert-128", "GPU hours"]
     assert row["with what it needs"] == pytest.approx(row["GPU hours"] + student, abs=0.02)
-    assert table.loc["paper/table1", "runs"] == 18 * 8 and (table["GPU hours"] > 0).all()
+    assert table.loc["paper/table1", "runs"] == 18 * 8 and row["GPU hours"] > 1
 
 
 def test_a_published_checkpoint_as_ours(tmp_path, monkeypatch):
