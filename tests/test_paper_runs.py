@@ -1,6 +1,6 @@
 """The paper's plans: what they read is made by another, and a run of each goes through the engine.
 
-At toy size, with local folders in place of the Hub; all kinds: tests/benchmarks/test_paper_plans.py.
+At toy size, with local folders for the Hub; all kinds: tests/benchmarks/test_paper_plans.py.
 """
 
 import json
