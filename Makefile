@@ -16,7 +16,7 @@ PAPERMILL := $(PYTHON) -m papermill --cwd notebooks --no-progress-bar --log-leve
   --stdout-file - --stderr-file -
 
 .DEFAULT_GOAL := help
-.PHONY: help run test runs lab figures refresh bench clean
+.PHONY: help taste run test runs lab figures refresh bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ run: $(INSTALLED) ## distil a student here, fine-tune and compare it; offline af
 	  -f notebooks/params/lab/distil.yaml -p run_folder ../runs/lab
 	$(PAPERMILL) notebooks/09_glue.ipynb runs/stsb/09_glue.ipynb \
 	  -f notebooks/params/lab/stsb.yaml -p run_folder ../runs/stsb
+
+taste: $(INSTALLED) ## the student that comes with the package next to its teacher: two minutes, runs/taste
+	@mkdir -p runs/taste
+	$(PAPERMILL) notebooks/00_start_here.ipynb runs/taste/00_start_here.ipynb
 
 test: $(INSTALLED) ## run every test: style, unit, conformance, and each notebook compared with its committed outputs
 	$(PYTHON) -m ruff format --check
