@@ -1,0 +1,72 @@
+"""The course as a web site, by `make site`: README and notebooks as they are committed, nothing is run.
+
+Its readers' browsers ask this site alone: MathJax comes along from an installed package.
+"""
+
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+project = "MiniALBERT Lab"
+extensions = ["myst_nb", "sphinx.ext.mathjax"]
+exclude_patterns = ["README.md"]  # index.md includes it
+suppress_warnings = ["toc.empty_glob", "mystnb.unknown_mime_type"]
+
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # from another host, otherwise
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 4
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_static_path = [str(Path(__file__).with_name("site.css"))]
+html_css_files = ["site.css"]
+html_copy_source = True
+html_sourcelink_suffix = ""  # a notebook's download is a notebook
+html_theme_options = {"use_fullscreen_button": False, "show_toc_level": 2}
+mathjax_path = "mathjax/tex-mml-chtml.js"
+MATHJAX = ["tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions"]
+
+SLIDERS = "*Run this notebook to move the sliders.*"
+
+
+def without_kernel(output):
+    """A notebook's output as a page can show it: a widget is one line, a progress bar nothing."""
+    text = "".join(output.get("data", {}).get("text/plain", ""))
+    if output.get("data", {}).keys() != {"text/plain"}:
+        return [output]
+    if text.startswith(("interactive(", "VBox(", "HBox(")):
+        return [output | {"data": {"text/markdown": SLIDERS}}]
+    return [] if "?it/s]" in text or "? examples/s]" in text else [output]
+
+
+def prepare(app, name, source):
+    """Called with each page's source before it is parsed."""
+    if app.env.doc2path(name).suffix != ".ipynb":
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        if "solution" in cell["metadata"].get("tags", []):
+            cell["metadata"]["tags"].append("hide-cell")
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [new for old in cell["outputs"] for new in without_kernel(old)]
+    source[0] = json.dumps(notebook)
+
+
+def copy_mathjax(app, error):
+    """Called when all pages are written."""
+    here = files("mathjax") / "static/mathjax/es5"
+    for name in MATHJAX:
+        target = Path(app.outdir, "_static/mathjax", name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (here / name).is_dir():
+            shutil.copytree(here / name, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(here / name, target)
+
+
+def setup(app):
+    app.connect("source-read", prepare)
+    app.connect("build-finished", copy_mathjax)
