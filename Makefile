@@ -16,7 +16,7 @@ PAPERMILL := $(PYTHON) -m papermill --cwd notebooks --no-progress-bar --log-leve
   --stdout-file - --stderr-file -
 
 .DEFAULT_GOAL := help
-.PHONY: help run test runs lab figures refresh bench clean
+.PHONY: help run test runs lab figures refresh site bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,11 @@ figures: $(INSTALLED) ## draw every picture in figures/ again, from the stored r
 
 refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b.ipynb" for some
 	$(PYTHON) -m minialbert.lab.refresh $(NOTEBOOKS)
+
+site: $(INSTALLED) ## build the course as a web site: build/site/index.html; nothing is run
+	rm -rf build/pages && mkdir -p build/pages
+	cp -R README.md CONTRIBUTING.md CITATION.cff figures notebooks docs/index.md build/pages
+	$(PYTHON) -m sphinx --quiet --fail-on-warning -E -c docs build/pages build/site
 
 bench: $(INSTALLED) ## time what matters; slow, not part of the tests
 	$(PYTHON) -m pytest tests/benchmarks -s

@@ -11,7 +11,6 @@ from pathlib import Path
 project = "MiniALBERT Lab"
 extensions = ["myst_nb", "sphinx.ext.mathjax"]
 exclude_patterns = ["README.md"]  # index.md includes it
-suppress_warnings = ["toc.empty_glob", "mystnb.unknown_mime_type"]
 
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # from another host, otherwise
@@ -23,9 +22,15 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = [str(Path(__file__).with_name("site.css"))]
 html_css_files = ["site.css"]
+html_favicon = str(Path(__file__).with_name("favicon.svg"))
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_copy_source = True
 html_sourcelink_suffix = ""  # a notebook's download is a notebook
-html_theme_options = {"use_fullscreen_button": False, "show_toc_level": 2}
+html_theme_options = {
+    "navbar_persistent": [],  # the sidebar has the search
+    "show_toc_level": 2,
+    "use_fullscreen_button": False,
+}
 mathjax_path = "mathjax/tex-mml-chtml.js"
 MATHJAX = ["tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions"]
 
