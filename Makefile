@@ -3,6 +3,7 @@
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+SITE ?= build/site
 
 # For every kernel: this environment's Python, pictures in the notebook, and glibc keeping the memory
 # of freed tensors (three times as fast on tensors of a vocabulary's size; nothing elsewhere).
@@ -50,9 +51,9 @@ refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b
 	$(PYTHON) -m minialbert.lab.refresh $(NOTEBOOKS)
 
 site: $(INSTALLED) ## build the course as a web site: build/site/index.html; nothing is run
-	rm -rf build/pages && mkdir -p build/pages
-	cp -R README.md CONTRIBUTING.md CITATION.cff figures notebooks docs/index.md build/pages
-	$(PYTHON) -m sphinx --quiet --fail-on-warning -E -c docs build/pages build/site
+	rm -rf $(SITE) $(SITE)-pages && mkdir -p $(SITE)-pages
+	cp -R README.md CONTRIBUTING.md CITATION.cff figures notebooks docs/index.md $(SITE)-pages
+	$(PYTHON) -m sphinx --quiet --fail-on-warning -c docs $(SITE)-pages $(SITE)
 
 bench: $(INSTALLED) ## time what matters; slow, not part of the tests
 	$(PYTHON) -m pytest tests/benchmarks -s

@@ -1,9 +1,10 @@
-"""The course as a web site, by `make site`: README and notebooks as they are committed, nothing is run.
+"""The course as a web site, by `make site`: README and notebooks as committed; nothing is run.
 
 Its readers' browsers ask this site alone: MathJax comes along from an installed package.
 """
 
 import json
+import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +28,7 @@ html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_copy_source = True
 html_sourcelink_suffix = ""  # a notebook's download is a notebook
 html_theme_options = {
+    "footer_content_items": [],
     "navbar_persistent": [],  # the sidebar has the search
     "show_toc_level": 2,
     "use_fullscreen_button": False,
@@ -34,17 +36,21 @@ html_theme_options = {
 mathjax_path = "mathjax/tex-mml-chtml.js"
 MATHJAX = ["tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions"]
 
-SLIDERS = "*Run this notebook to move the sliders.*"
+SLIDERS = "*Run this notebook to move the sliders and use the controls.*"
+ELSEWHERE = r'<link[^>]* href="https?://[^>]*>'  # matplotlib's animations ask for an icon font
 
 
 def without_kernel(output):
     """A notebook's output as a page can show it: a widget is one line, a progress bar nothing."""
-    text = "".join(output.get("data", {}).get("text/plain", ""))
-    if output.get("data", {}).keys() != {"text/plain"}:
-        return [output]
-    if text.startswith(("interactive(", "VBox(", "HBox(")):
-        return [output | {"data": {"text/markdown": SLIDERS}}]
-    return [] if "?it/s]" in text or "? examples/s]" in text else [output]
+    data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
+    if "text/html" in data:
+        data["text/html"] = re.sub(ELSEWHERE, "", data["text/html"])
+    if data.keys() == {"text/plain"}:
+        if re.search(r"\?(it| examples)/s\]", data["text/plain"]):
+            return []
+        if data["text/plain"].startswith(("interactive(", "VBox(", "HBox(")):
+            data = {"text/markdown": SLIDERS}
+    return [output | {"data": data} if data else output]
 
 
 def prepare(app, name, source):
