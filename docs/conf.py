@@ -37,7 +37,7 @@ mathjax_path = "mathjax/tex-mml-chtml.js"
 MATHJAX = ["tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions"]
 
 SLIDERS = "*Run this notebook to move the sliders and use the controls.*"
-ELSEWHERE = r'<link[^>]* href="https?://[^>]*>'  # matplotlib's animations ask for an icon font
+ELSEWHERE = r'<link[^>]*\shref="https?://[^>]*>'  # matplotlib's animations ask for an icon font
 
 
 def without_kernel(output):
