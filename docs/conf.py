@@ -9,6 +9,7 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 project = "MiniALBERT Lab"
 extensions = ["myst_nb", "sphinx.ext.mathjax"]
 exclude_patterns = ["README.md"]  # index.md includes it
@@ -53,6 +54,15 @@ def without_kernel(output):
     return [output | {"data": data} if data else output]
 
 
+def view(source):
+    """A view of bertviz as notebook 08's cell makes it, from the attention that views.py kept."""
+    from minialbert.lab import attention
+
+    maps = attention.Maps.load(ROOT / "figures/attention_maps.json")
+    names = vars(attention) | {"maps": maps, "heads": maps.student.shape[1]}
+    return eval(source, names).frame
+
+
 def prepare(app, name, source):
     """Called with each page's source before it is parsed."""
     if app.env.doc2path(name).suffix != ".ipynb":
@@ -63,6 +73,9 @@ def prepare(app, name, source):
             cell["metadata"]["tags"].append("hide-cell")
         if cell["cell_type"] == "code":
             cell["outputs"] = [new for old in cell["outputs"] for new in without_kernel(old)]
+        for output in cell.get("outputs", []):
+            if re.match("<(head|model) view", output.get("data", {}).get("text/plain", "")):
+                output["data"]["text/html"] = view("".join(cell["source"]))
     source[0] = json.dumps(notebook)
 
 
