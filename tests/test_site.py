@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from conftest import ROOT
-from test_browser import SCREENSHOTS, chromium, page, watched  # noqa: F401
+from test_browser import SCREENSHOTS, chromium, page, token, visible_lines, watched  # noqa: F401
 
 for needed in ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax"):
     pytest.importorskip(needed, reason="needs the site's packages: pip install -e '.[site]'")
@@ -33,13 +33,18 @@ def site(tmp_path_factory):
     return folder
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture(scope="module")
 def serve():
     """Serves a folder; gives its address."""
     servers = []
 
     def start(folder):
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+        handler = functools.partial(Quiet, directory=folder)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
@@ -110,6 +115,23 @@ def test_search_finds_a_word(page, address):  # noqa: F811
     page.goto(f"{address}/search.html?q=bottleneck")
     page.locator("#search-results li a", has_text="Bottleneck adapters").first.click()
     assert page.locator("h1").first.inner_text().startswith("03")
+
+
+@needs_make
+@pytest.mark.parametrize("width", [1280, 400])
+def test_attention_is_hovered(page, address, width):  # noqa: F811
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{address}/notebooks/08_attention_maps.html")
+    element = page.locator("iframe[title*='head view']")
+    element.scroll_into_view_if_needed()
+    frame = page.frame_locator("iframe[title*='head view']")
+    token(frame, "student", "book").hover()
+    heads, tokens = 12, 12
+    assert visible_lines(frame, "student") == heads * tokens == visible_lines(frame, "teacher")
+    element.screenshot(path=SCREENSHOTS / f"site_head_view_{width}.png")
+    page.locator("iframe[title*='model view']").screenshot(
+        path=SCREENSHOTS / f"site_model_view_{width}.png"
+    )
 
 
 # -- outputs that move
