@@ -3,6 +3,7 @@
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+SITE ?= build/site
 
 # For every kernel: this environment's Python, pictures in the notebook, and glibc keeping the memory
 # of freed tensors (three times as fast on tensors of a vocabulary's size; nothing elsewhere).
@@ -16,7 +17,7 @@ PAPERMILL := $(PYTHON) -m papermill --cwd notebooks --no-progress-bar --log-leve
   --stdout-file - --stderr-file -
 
 .DEFAULT_GOAL := help
-.PHONY: help run test runs lab figures refresh bench clean
+.PHONY: help taste run test runs lab figures refresh site bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +29,10 @@ run: $(INSTALLED) ## distil a student here, fine-tune and compare it; offline af
 	  -f notebooks/params/lab/distil.yaml -p run_folder ../runs/lab
 	$(PAPERMILL) notebooks/09_glue.ipynb runs/stsb/09_glue.ipynb \
 	  -f notebooks/params/lab/stsb.yaml -p run_folder ../runs/stsb
+
+taste: $(INSTALLED) ## the student that comes with the package next to its teacher: two minutes, runs/taste
+	@mkdir -p runs/taste
+	$(PAPERMILL) notebooks/00_start_here.ipynb runs/taste/00_start_here.ipynb
 
 test: $(INSTALLED) ## run every test: style, unit, conformance, and each notebook compared with its committed outputs
 	$(PYTHON) -m ruff format --check
@@ -48,6 +53,11 @@ figures: $(INSTALLED) ## draw every picture in figures/ again, from the stored r
 
 refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b.ipynb" for some
 	$(PYTHON) -m minialbert.lab.refresh $(NOTEBOOKS)
+
+site: $(INSTALLED) ## build the course as a web site: build/site/index.html; nothing is run
+	rm -rf build/site-pages && mkdir -p build/site-pages
+	cp -R README.md CONTRIBUTING.md CITATION.cff figures notebooks docs/index.md build/site-pages
+	$(PYTHON) -m sphinx --quiet --fresh-env --fail-on-warning -c docs build/site-pages $(SITE)
 
 bench: $(INSTALLED) ## time what matters; slow, not part of the tests
 	$(PYTHON) -m pytest tests/benchmarks -s

@@ -22,7 +22,7 @@ class ComparisonArguments(TuningArguments):
     keep_model: bool = False
     data: str | None = None  # the task's folder or Hub id; None: its own source
     own: dict | None = None  # of task "own": text_columns, label_column, kind, labels, metrics
-    student: str = "../runs/07_distil/student"  # the folder of any MiniALBERT
+    student: str = "minialbert-lab"  # the shipped one, or the folder of any MiniALBERT
     teacher: str = "all-MiniLM-L6-v2"  # the one it was distilled from
     teacher_learning_rate: float = 5e-5  # where learning_rates gives all systems one grid: unused
     teacher_epochs: float = 2.0  # likewise, of epochs_tried

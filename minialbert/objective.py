@@ -272,9 +272,9 @@ def evaluate_alignment(distiller, dataset, batch_size=64, bf16=None, most=None) 
     `most`, only about that many windows are looked at, evenly spread.
 
     Returns hidden and attention_row (means over iterations; the latter the mean KL of a row, nats),
-    each per iteration too, mlm (the student's loss), masked_accuracy and teacher_masked_accuracy
-    (share of masked pieces guessed exactly), output where the teacher has a head, and labelled,
-    the number of masked pieces.
+    each per iteration too; and where the objective asks for words mlm (the student's loss),
+    masked_accuracy and teacher_masked_accuracy (share of masked pieces guessed exactly), output
+    where the teacher has a head, and labelled, the number of masked pieces.
     """
     student, teacher = distiller.student, distiller.teacher
     device, training = student.device, student.training
@@ -291,11 +291,14 @@ def evaluate_alignment(distiller, dataset, batch_size=64, bf16=None, most=None) 
             both = run_both(student, teacher, plain, distiller.compares_maps)
             mask = batch["attention_mask"]
             maps, states = alignment_losses(*both, distiller.layer_map, mask, "row")
-            both = run_both(student, teacher, batch, maps=False)
-            ours, theirs, words = masked_logits(student, teacher, *both, labels)
         if maps:
             aligned["attention_row"] += np.array([loss.item() for loss in maps]) * len(items)
         aligned["hidden"] += np.array([loss.item() for loss in states]) * len(items)
+        if not (distiller.weights.mlm or distiller.weights.output):
+            continue
+        with autocast(device, bf16):
+            both = run_both(student, teacher, batch, maps=False)
+            ours, theirs, words = masked_logits(student, teacher, *both, labels)
         labelled += len(words)
         guessed["mlm"] += mlm_loss(ours, words).item() * len(words)
         guessed["masked_accuracy"] += (ours.argmax(-1) == words).sum().item()
@@ -308,5 +311,7 @@ def evaluate_alignment(distiller, dataset, batch_size=64, bf16=None, most=None) 
     for name, losses in aligned.items():
         losses = losses / len(windows)
         result |= {name: float(losses.mean()), f"{name}_per_iteration": losses.tolist()}
-    result |= {name: total / max(labelled, 1) for name, total in guessed.items()}
-    return result | {"labelled": labelled}
+    if labelled:
+        result |= {name: total / labelled for name, total in guessed.items()}
+        result["labelled"] = labelled
+    return result

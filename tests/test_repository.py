@@ -99,7 +99,7 @@ def test_ruff_is_content(words):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-TARGETS = ["run", "test", "runs", "lab", "figures", "refresh", "bench", "clean"]
+TARGETS = ["run", "test", "runs", "lab", "figures", "refresh", "site", "bench", "clean"]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")

@@ -15,7 +15,7 @@ import torch
 from conftest import LIGHT
 from nbformat.v4 import new_code_cell, new_notebook
 
-from minialbert.lab.run import NotYetRun, Run, RunError, load, require, write_json
+from minialbert.lab.run import Run, RunError, load, write_json
 
 
 @dataclasses.dataclass
@@ -247,9 +247,3 @@ def test_a_file_that_is_no_record_is_named_and_untouched(tmp_path, text):
     with pytest.raises(RunError, match=r"result\.json"):
         Run(tmp_path, "toy", {})
     assert state(tmp_path) == before
-
-
-def test_what_is_missing_names_the_notebook_that_makes_it(tmp_path):
-    assert require(str(tmp_path)) == tmp_path
-    with pytest.raises(NotYetRun, match=r"student: run notebook 07_distil first \(about 9 min"):
-        require(tmp_path / "student", minutes=9)

@@ -6,6 +6,7 @@ a view is shown, and is never stored in a notebook.
 """
 
 import html
+import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +42,24 @@ class Maps:
         student /= student.sum(-1, keepdims=True)
         teacher /= teacher.sum(-1, keepdims=True)
         return replace(words, student=student, teacher=teacher)
+
+    def save(self, path):
+        """Keeps them as JSON, weights to three digits: what a view shows."""
+        kept = {
+            "tokens": self.tokens,
+            "special": self.special.tolist(),
+            "student": self.student.round(3).tolist(),
+            "teacher": self.teacher.round(3).tolist(),
+            "layer_map": self.layer_map,
+        }
+        Path(path).write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf8")
+
+    @classmethod
+    def load(cls, path) -> "Maps":
+        """What `save` kept."""
+        kept = json.loads(Path(path).read_text(encoding="utf8"))
+        arrays = {name: np.array(kept.pop(name)) for name in ("special", "student", "teacher")}
+        return cls(**kept, **arrays)
 
     def _only(self, places: np.ndarray) -> "Maps":
         """Some tokens' rows and columns."""
@@ -169,15 +188,19 @@ class View:
     def __repr__(self):
         return self.label
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        from ipywidgets import HTML
-
-        frame = (
+    @property
+    def frame(self) -> str:
+        """The page as HTML's element iframe."""
+        return (
             f'<iframe sandbox="allow-scripts" width="100%" height="{self.height}" '
             f'style="border: 0" title="{html.escape(self.label)}" '
             f'srcdoc="{html.escape(self.page)}"></iframe>'
         )
-        return HTML(frame)._repr_mimebundle_() | {"text/plain": self.label}
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        from ipywidgets import HTML
+
+        return HTML(self.frame)._repr_mimebundle_() | {"text/plain": self.label}
 
 
 def head_view(maps: Maps, iteration=1, heads=None, max_tokens=24) -> View:

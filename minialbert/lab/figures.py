@@ -103,6 +103,20 @@ def stacked_bars(rows: dict[str, dict[str, float]], unit: str, title: str, share
     return figure
 
 
+def size_and_score(millions: dict[str, float], scores: dict[str, float], score: str):
+    """A point for each system: its parameters, in millions, against a score from 0 to 1."""
+    figure, (axis,) = _axes(height=3.2)
+    for name, value in scores.items():
+        axis.scatter(millions[name], value, s=130, color=system_colour(name), zorder=3)
+        text = f"{name}\n{value:.2f}"
+        axis.annotate(
+            text, (millions[name], value), (9, 0), textcoords="offset points", va="center"
+        )
+    axis.set(xlabel="parameters (millions)", ylabel=score, xlim=(0, 1.25 * max(millions.values())))
+    axis.margins(y=0.3)
+    return figure
+
+
 def loss_curves(history: list[dict], iterations: int):
     """The terms of equation 11 in training and, right, on held-out text, from the trainer's log.
 

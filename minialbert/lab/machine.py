@@ -119,8 +119,7 @@ class MemoryAccount(TorchDispatchMode):
 def print_environment(shown=True) -> bool:
     """Checks Python, each package of constraints.txt, disk and memory; returns whether all is well.
 
-    A line each, with its fix where it fails. With `shown` false, what differs between machines is
-    left out of the lines that say OK.
+    A line for what fails, with its fix; with `shown` also one for each that is well.
     """
     found = [(sys.version_info >= (3, 11), "Python", platform.python_version(), "3.11 or newer")]
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf8")
@@ -138,10 +137,12 @@ def print_environment(shown=True) -> bool:
         (memory >= 4, "4 GB of memory", f"{memory:.0f} GB", "use a larger machine"),
     ]
     for well, what, value, fix in found:
-        said = f"{what}: {value}" if shown or not well else what
-        print(f"OK    {said}" if well else f"FAIL  {said}; fix: {fix}")
+        if not well:
+            print(f"FAIL  {what}: {value}; fix: {fix}")
+        elif shown:
+            print(f"OK    {what}: {value}")
     failed = sum(not well for well, *_ in found)
-    print(f"{failed} to fix" if failed else "ready")
+    print(f"{len(found)} things checked:", f"{failed} to fix" if failed else "all is ready")
     return not failed
 
 

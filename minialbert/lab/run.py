@@ -27,21 +27,8 @@ _open = {}  # {folder: its Run}: where a cell is run again, the last one counts
 PLACES = ("run_folder",)  # parameters that say where a run lies, not what it is
 
 
-class NotYetRun(RuntimeError):
-    """What an earlier notebook makes is not there; the message says which notebook to run."""
-
-
 class RunError(RuntimeError):
     """A folder that belongs to another run, or a file that is no record; nothing was touched."""
-
-
-def require(path, made_by="07_distil", minutes=10) -> Path:
-    """`path` if it exists; else NotYetRun, naming the notebook that makes it and its minutes."""
-    if not Path(path).exists():
-        raise NotYetRun(
-            f"no {path}: run notebook {made_by} first (about {minutes} min) or `make run`"
-        )
-    return Path(path)
 
 
 def plain(value):
