@@ -17,7 +17,12 @@ from minialbert.tasks import TASKS
 
 CLAIMS = {claim.id: claim for claim in ledger.claims()}
 MEASURED = [claim for claim in CLAIMS.values() if claim.kind == "measured"]
-ROWS = [(number, key) for number in (1, 2) for key in paper.table(number).index]
+ROWS = [
+    (number, key)
+    for number in (1, 2)
+    for key in paper.table(number).index
+    if key != "distilbert-base"
+]
 
 
 def columns_of(number):
@@ -205,7 +210,7 @@ def test_no_claim_is_missing():
         "conclusion": 2,
         "limitations": 7,
         "appendix C": 3,
-        "table 1": 28,
+        "table 1": 27,
         "table 2": 26,
         "table 3": 3,
         "table 4": 4,
@@ -500,7 +505,7 @@ def planned():
         run = "lab/" + name.replace("-", "/", 1).replace("seed", "seeds=")
         if run in runs:
             return runs[run].parameters
-        file = {"lab": "distil"}.get(name, name)
+        file = {"lab": "before"}.get(name, name)
         return read_yaml(ROOT / f"notebooks/params/lab/{file}.yaml")
 
     return find
