@@ -146,7 +146,9 @@ class DistilArguments:
             raise DistillationError(
                 f"steps={self.steps} and epochs={self.epochs}: give one, and null for the other."
             )
-        return self.steps or math.ceil(self.epochs * windows / self.batch_size)
+        if self.epochs is None:
+            return self.steps
+        return math.ceil(self.epochs * windows / self.batch_size)
 
 
 @dataclass
