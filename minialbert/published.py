@@ -94,7 +94,8 @@ def as_ours(folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
     if "use_adapter" not in config:
         return folder
-    known = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    stamps = sorted((str(file.resolve()), file.stat().st_mtime_ns) for file in folder.iterdir())
+    known = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:16]
     converted = sources.cache_dir() / "published" / known
     if not converted.exists():
         aside = converted.with_name(f"{known}-{os.getpid()}.part")

@@ -577,3 +577,8 @@ def test_the_notebook_takes_every_choice_of_a_run():
     assert issubclass(known, DistilArguments)
     shown = {**asdict(known()), "run_folder": "runs/07_distil"}  # it runs in its own folder
     assert shown == asdict(DistilArguments())
+
+
+def test_no_steps_are_a_count_too():
+    assert DistilArguments(steps=0).count_steps(100) == 0
+    assert DistilArguments(steps=None, epochs=1.5, batch_size=32).count_steps(100) == 5

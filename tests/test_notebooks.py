@@ -1,6 +1,5 @@
 """The committed notebooks: what is asked of each, and each run again and compared by nbval."""
 
-import json
 import os
 import re
 import shutil
@@ -63,9 +62,9 @@ def nbval(path):
 
 @pytest.fixture(scope="session")
 def course(tmp_path_factory):
-    """The notebooks beside an empty runs/: 07 trains anew, and no reader's run is touched.
+    """The notebooks beside an empty runs/, so that no reader's run is touched.
 
-    One folder for all of `make test`'s workers, so that 07 is run once.
+    One folder for all of `make test`'s workers.
     """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "course"
@@ -84,21 +83,11 @@ def course(tmp_path_factory):
     return folder
 
 
-def verdict(course, name):
-    """nbval's return code and words on a notebook, run once whoever asks."""
-    with FileLock(course / "runs" / f"{name}.lock"):
-        kept = course / "runs" / f"{name}.nbval"
-        if not kept.exists():
-            result = nbval(course / "notebooks" / name)
-            words = result.stdout + result.stderr
-            kept.write_text(json.dumps([result.returncode, words]), encoding="utf8")
-        return json.loads(kept.read_text(encoding="utf8"))
-
-
 @each_notebook
 def test_notebook_gives_its_committed_outputs(path, course):
-    code, words = verdict(course, path.name)
-    assert code == 0, f"{path.name} under nbval:\n{words[-6000:]}"
+    result = nbval(course / "notebooks" / path.name)
+    words = result.stdout + result.stderr
+    assert result.returncode == 0, f"{path.name} under nbval:\n{words[-6000:]}"
 
 
 # What follows holds the checks themselves to account.
