@@ -23,7 +23,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: $(INSTALLED) ## distil a student here, fine-tune and compare it; offline after the first fetch: runs/lab, runs/stsb
-	$(PYTHON) -m minialbert.lab.costs notebooks/params/lab/distil.yaml notebooks/params/lab/stsb.yaml
+	$(PYTHON) -m minialbert.lab.minutes notebooks/params/lab/distil.yaml notebooks/params/lab/stsb.yaml
 	@mkdir -p runs/lab runs/stsb
 	$(PAPERMILL) notebooks/07_distil.ipynb runs/lab/07_distil.ipynb \
 	  -f notebooks/params/lab/distil.yaml -p run_folder ../runs/lab

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from kills import run_and_kill
 from safetensors.torch import load_file
 from tiny import make_corpus, make_teacher, teacher_config
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, BertModel
@@ -396,20 +397,6 @@ def test_epochs_in_place_of_steps(files, tmp_path):
             prepare(arguments(files, tmp_path, **wrong))
 
 
-DRIVER = """
-import os, signal, sys
-from minialbert import distillation, training
-
-class KillsItself(training.Progress):
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-training.Progress = KillsItself
-distillation.main(sys.argv[1:2])
-"""
-
-
 def run_file(arguments, path):
     path.write_text(yaml.safe_dump(asdict(arguments)))
     return str(path)
@@ -425,18 +412,12 @@ def environment():
 
 def test_killed_three_times_and_resumed_is_bit_identical(files, tmp_path):
     run = arguments(files, tmp_path, steps=14, dropout=0.3, device_batch_size=2)
-    driver = tmp_path / "driver.py"
-    driver.write_text(DRIVER)
     # between checkpoints, just before one is written, and the last time left alone
-    for name, kill_at in (("whole", -1), *(("killed", step) for step in (3, 8, 11, -1))):
+    for name, at in (("whole", None), *(("killed", step) for step in (3, 8, 11, None))):
         file = run_file(replace(run, run_folder=str(tmp_path / name)), tmp_path / "run.yaml")
-        result = subprocess.run(
-            [sys.executable, driver, file, str(kill_at)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == (-signal.SIGKILL if kill_at > 0 else 0), result.stderr[-2000:]
+        told = tmp_path / "told.txt"
+        ended = run_and_kill(distillation.main, [file], at=at, told=told)
+        assert ended == (-signal.SIGKILL if at else 0), told.read_text()[-2000:]
     whole, killed = (
         AutoModelForMaskedLM.from_pretrained(tmp_path / name / "student").state_dict()
         for name in ("whole", "killed")
@@ -504,12 +485,15 @@ def test_two_processes_equal_one(files, tmp_path):
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         run = arguments(files, folder, steps=6, batch_size=8, dropout=0.0)
-        torchrun = "-m torch.distributed.run --master_port=0 --rdzv-backend=c10d"
-        command = [sys.executable, *torchrun.split(), "--rdzv-endpoint=localhost:0"]
-        command += [f"--nproc_per_node={processes}", "-m", "minialbert.distillation"]
-        command.append(run_file(run, tmp_path / f"{processes}.yaml"))
-        result = subprocess.run(command, env=environment(), capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr[-3000:]
+        if processes == 1:
+            distil(prepare(run))
+        else:
+            torchrun = "-m torch.distributed.run --master_port=0 --rdzv-backend=c10d"
+            command = [sys.executable, *torchrun.split(), "--rdzv-endpoint=localhost:0"]
+            command += [f"--nproc_per_node={processes}", "-m", "minialbert.distillation"]
+            command.append(run_file(run, tmp_path / f"{processes}.yaml"))
+            result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr[-3000:]
         terms = ("loss", "mlm", "hidden", "attention", "output")
         logged = [entry for entry in history(folder) if "loss" in entry]
         traces.append([[entry[name] for name in terms] for entry in logged])

@@ -2,8 +2,7 @@
 
 import json
 import random
-import subprocess
-import sys
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kills import run_and_kill
 from safetensors.torch import load_file
 from scipy.stats import pearsonr, spearmanr
 from seqeval.metrics import f1_score
@@ -192,20 +192,9 @@ def test_other_rows_and_a_student_distilled_anew_are_another_training(arguments,
         finetune(arguments, data, quiet=True)
 
 
-DRIVER = """
-import json, os, signal, sys
-from minialbert import tasks, training
-from minialbert.finetuning import TuningArguments, finetune
-
-class KillsItself(training.Progress):
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == int(sys.argv[3]):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-training.Progress = KillsItself
-data = tasks.load_task("own", sys.argv[1], keep_apart=0.25, text_columns=["text"])
-finetune(TuningArguments(**json.loads(sys.argv[2])), data)
-"""
+def finetune_on(folder, given):
+    """In a process of its own."""
+    finetune(given, tasks.load_task("own", folder, keep_apart=0.25, text_columns=["text"]))
 
 
 @pytest.mark.parametrize("tuning", ["full", "adapter"])
@@ -213,20 +202,20 @@ def test_killed_and_resumed_gives_the_same(arguments, tmp_path, tuning):
     write_data(tmp_path)
     arguments = replace(arguments, tuning=tuning, dropout=0.2, precision="bf16", save_steps=15)
 
-    def run(folder, kill):
-        given = json.dumps(vars(replace(arguments, run_folder=str(tmp_path / folder))))
-        command = [sys.executable, "-c", DRIVER, str(tmp_path), given, str(kill)]
-        return subprocess.run(command, capture_output=True, text=True)
+    told = tmp_path / "told.txt"
 
-    assert run("whole", 0).returncode == 0
-    assert run("killed", 38).returncode == -9
+    def run(folder, at=None):
+        given = replace(arguments, run_folder=str(tmp_path / folder))
+        return run_and_kill(finetune_on, tmp_path, given, at=at, told=told)
+
+    assert run("whole") == 0
+    assert run("killed", at=38) == -signal.SIGKILL
     assert not (tmp_path / "killed/predictions").exists()
     if tuning == "full":  # the newest checkpoint cut off: the one before it is taken
         weights = tmp_path / "killed/checkpoints/checkpoint-30/model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-100])
-    resumed = run("killed", 0)
-    assert resumed.returncode == 0
-    assert ("checkpoint-30 is passed over: model.saf" in resumed.stderr) == (tuning == "full")
+    assert run("killed") == 0, told.read_text()
+    assert ("checkpoint-30 is passed over: model.saf" in told.read_text()) == (tuning == "full")
     name = {"full": "model/model.safetensors", "adapter": "adapters.safetensors"}[tuning]
     whole, killed = (load_file(tmp_path / folder / name) for folder in ("whole", "killed"))
     assert whole.keys() == killed.keys()
