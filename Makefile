@@ -25,9 +25,11 @@ help: ## show this
 run: $(INSTALLED) ## distil a student here, fine-tune and compare it; offline after the first fetch: runs/lab, runs/stsb
 	$(PYTHON) -m minialbert.lab.minutes notebooks/params/lab/distil.yaml notebooks/params/lab/stsb.yaml
 	@mkdir -p runs/lab runs/stsb
-	$(PAPERMILL) notebooks/07_distil.ipynb runs/lab/07_distil.ipynb \
+	@echo "Part 1 of 2, notebook 07: a student is distilled into runs/lab."
+	@$(PAPERMILL) notebooks/07_distil.ipynb runs/lab/07_distil.ipynb \
 	  -f notebooks/params/lab/distil.yaml -p run_folder ../runs/lab
-	$(PAPERMILL) notebooks/09_glue.ipynb runs/stsb/09_glue.ipynb \
+	@echo "Part 2 of 2, notebook 09: it is fine-tuned and compared, into runs/stsb."
+	@$(PAPERMILL) notebooks/09_glue.ipynb runs/stsb/09_glue.ipynb \
 	  -f notebooks/params/lab/stsb.yaml -p run_folder ../runs/stsb
 
 taste: $(INSTALLED) ## the student that comes with the package next to its teacher: two minutes, runs/taste

@@ -94,8 +94,7 @@ def test_every_link_leads_somewhere(site):
 
 
 @needs_make
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (400, "dark")])
 def test_pages_fit_and_ask_no_other_host(page, address, width, scheme):  # noqa: F811
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
