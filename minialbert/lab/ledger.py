@@ -1,12 +1,7 @@
-"""The ledger: every claim of the paper (claims.yaml), and what came out.
+"""The ledger: the claims of the paper that matter (claims.yaml), and what became of each.
 
-A verdict is computed, from the paper's own numbers or from stored results, never written by hand:
-"exact": it follows without training (`paper`); "slip": so decided, and not as it says (a verdict of
-its own: no run disagrees); "agrees here", "disagrees here": measured at this size, value and spread
-wholly inside, or outside, what the claim states beforehand; "needs a run": no result, or too few
-seeds to tell.
-
-claims.yaml says which fields of a result's records it reads.
+A verdict is one of VERDICTS and computed, from the paper's own numbers or from stored results; it
+is never written by hand. claims.yaml says what each of them means.
 """
 
 import math
@@ -15,57 +10,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import fmean, stdev
 
 import pandas as pd
 import yaml
+from scipy import stats
 
 from . import paper, run
-
-VERDICTS = ("exact", "agrees here", "slip", "disagrees here", "needs a run")
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A mean over tasks, its standard error (infinite: not known), the fewest seeds."""
-
-    value: float
-    error: float
-    seeds: int
-
-
-def measure_effect(of: dict, minus: dict | None = None, noise: float | None = None) -> Effect:
-    """The mean over tasks of a score, or of its difference to another's, and its standard error.
-
-    Args:
-        of, minus: {task: [a score a seed]}, of the same tasks.
-        noise: a score's standard deviation, stated beforehand, for tasks where no side has two
-            seeds. Without it they take the largest of the other tasks'.
-    """
-    values, variances, shares, seeds = [], {}, {}, []
-    for task, scores in of.items():
-        sides = [scores] if minus is None else [scores, minus[task]]
-        values.append(fmean(scores) - (0 if minus is None else fmean(minus[task])))
-        seeds += map(len, sides)
-        shares[task] = sum(1 / len(side) for side in sides)
-        freedom = sum(len(side) - 1 for side in sides)
-        if freedom:
-            squares = sum((len(side) - 1) * variance(side) for side in sides if len(side) > 1)
-            variances[task] = squares / freedom
-    unknown = max(variances.values(), default=math.inf) if noise is None else noise**2
-    total = sum(variances.get(task, unknown) * share for task, share in shares.items())
-    return Effect(fmean(values), math.sqrt(total) / len(values), min(seeds))
-
-
-def judge(effect: Effect, low=0.0, high=math.inf) -> str:
-    """Agrees if the value ± twice its error is in low..high, disagrees if it is outside."""
-    least, most = effect.value - 2 * effect.error, effect.value + 2 * effect.error
-    if low < least and most < high:
-        return "agrees here"
-    return "disagrees here" if most <= low or high <= least else "needs a run"
-
-
-# ---- scores in records
 
 
 @cache
@@ -73,154 +24,142 @@ def _file() -> dict:
     return yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf8"))
 
 
-def _fits(record, wanted) -> bool:
-    defaults = _file()["defaults"]
-    has, wanted = defaults | record, defaults | wanted
-    return all(fnmatchcase(str(has.get(name)), str(value)) for name, value in wanted.items())
+VERDICTS = tuple(_file()["verdicts"])
 
 
-def _unit(record) -> str:
-    return record.get("task") or record.get("model") or ""
+@dataclass(frozen=True)
+class Effect:
+    """A mean, the interval it is known to (infinite: not known), and the seeds behind it."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def half(self) -> float:
+        """Half the interval: what stands after ±."""
+        return (self.high - self.low) / 2
 
 
-def scores_of(records, wanted: dict, measure="score") -> dict[str, list[float]]:
-    """{task, or model: [a mean a seed]} of the records that have the wanted values.
+def measure_effect(of: dict, minus: dict | None = None) -> Effect:
+    """The mean over tasks of a score, or of its difference to another's, and its 95 % interval.
 
-    Of fields nothing is wanted of, they have the value in `defaults` of claims.yaml. "*" takes any
-    value, "Mini*" what starts so. Records without a seed count one by one.
+    A seed's number is its mean over the tasks, of the differences where there are two sides; the
+    interval is Student's t of these numbers, with one degree of freedom less than there are seeds.
+    One seed has no interval.
+
+    Args:
+        of, minus: {task: {seed: score}} or {task: [scores]}, seeds in one order. Of the same tasks.
     """
-    found = defaultdict(lambda: defaultdict(list))
-    for number, record in enumerate(records):
-        if _fits(record, wanted) and isinstance(record.get(measure), int | float):
-            seed = record.get("seed", f"record {number}")
-            found[_unit(record)][seed].append(record[measure])
-    return {unit: [fmean(scores) for scores in seeds.values()] for unit, seeds in found.items()}
+    sides = [of] if minus is None else [of, minus]
+    if any(isinstance(scores, list) for scores in of.values()):
+        sides = [{task: dict(enumerate(side[task])) for task in side} for side in sides]
+    shared = set.intersection(*(set(scores) for side in sides for scores in side.values()))
+    numbers = []
+    for seed in sorted(shared):
+        means = [fmean(scores[seed] for scores in side.values()) for side in sides]
+        numbers.append(means[0] - sum(means[1:]))
+    value, seeds = fmean(numbers) if numbers else math.nan, len(numbers)
+    half = math.inf
+    if seeds > 1:
+        half = stats.t.ppf(0.975, seeds - 1) * stdev(numbers) / math.sqrt(seeds)
+    return Effect(value, value - half, value + half, seeds)
 
 
-# ---- what is derived from several records: [{task: scores}], or two such to subtract
+def judge(effect: Effect, low=0.0, high=math.inf) -> str:
+    """Agrees if the whole interval is between low and high, disagrees if all of it is outside."""
+    if low < effect.low and effect.high < high:
+        return "agrees here"
+    return "disagrees here" if effect.high <= low or high <= effect.low else "undecided"
 
 
-def _best_rates(records, tuning, among=None) -> dict:
-    """{task: log10 of its best learning rate}, where two were tried, and `among` if given."""
-    grids = defaultdict(dict)
-    for rate in {record["learning_rate"] for record in records if "learning_rate" in record}:
-        tried = {"tuning": tuning, "learning_rate": rate, "chosen": "*"}
-        for task, scores in scores_of(records, tried).items():
-            grids[task][rate] = fmean(scores)
-    grids = {task: grid for task, grid in grids.items() if len(grid) > 1}
-    return {
-        task: math.log10(max(grid, key=grid.get))
-        for task, grid in grids.items()
-        if among in (None, *grid)
-    }
-
-
-def best_rate(records):
-    """The logarithm of adapter tuning's best learning rate, a task a value."""
-    return [{"": [*_best_rates(records, "adapter", among=5e-4).values()]}]
-
-
-def rate_gap(records):
-    """By how much it is above full tuning's."""
-    adapter, full = _best_rates(records, "adapter"), _best_rates(records, "full")
-    return [{"": [adapter[task] - full[task] for task in adapter if task in full]}]
-
-
-def best_for_hidden(records):
-    """Hidden states alone and both losses, on the task where the former gains most."""
-    hidden, both = (scores_of(records, {"variant": variant}) for variant in ("hidden", "both"))
-    gains = {task: fmean(hidden[task]) - fmean(both[task]) for task in hidden if task in both}
-    best = max(gains, key=gains.get, default=None)
-    return [{best: hidden[best]}, {best: both[best]}] if gains else [{}]
-
-
-def cola_behind(records):
-    """The least share of the teacher's score that a student keeps elsewhere, minus CoLA's."""
-    student = scores_of(records, {"system": "student"})
-    teacher = scores_of(records, {"system": "teacher", "adapters": "*"})
-    best = {task: fmean(scores) for task, scores in teacher.items()}
-    kept = {
-        task: [score / best[task] for score in scores]
-        for task, scores in student.items()
-        if best.get(task, 0) > 0
-    }
-    cola = kept.pop("cola", [])
-    least = min(map(fmean, kept.values()), default=None)
-    return [{"cola": [least - share for share in cola]}] if kept else [{}]
-
-
-DERIVED = {make.__name__: make for make in (best_rate, rate_gap, best_for_hidden, cola_behind)}
-
-
-# ---- claims
+def together(verdicts) -> str:
+    """The verdict over tasks: all alike, or mixed where two are opposite, or undecided."""
+    verdicts = set(verdicts)
+    if {"agrees here", "disagrees here"} <= verdicts:
+        return "mixed"
+    return verdicts.pop() if len(verdicts) == 1 else "undecided"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says, in our words, and what decides it: see claims.yaml for the fields."""
+    """What the paper says, and what decides it: see claims.yaml for the fields."""
 
-    section: str
-    name: str
+    id: str
     quote: str
+    place: str
     kind: str
+    stated: str
     check: str = ""
     arguments: dict = field(default_factory=dict)
-    source: str = ""
-    where: dict = field(default_factory=dict)
-    of: dict = field(default_factory=dict)
-    minus: dict | None = None
-    derive: str = ""
-    measure: str = "score"
-    low: float = -math.inf
-    high: float = math.inf
-    noise: float | None = None
+    rows: list = field(default_factory=list)
+    columns: list = field(default_factory=lambda: [*paper.GLUE, *paper.NER])
+    notebook: str = ""
+    a: dict = field(default_factory=dict)
+    b: dict | None = None
+    metric: str = "score"
     tasks: list = field(default_factory=list)
+    interval: list = field(default_factory=list)
+    expects: str = ""
+    worth: float = 0.0
+    around: float = 0.0
+    amended: list = field(default_factory=list)
     command: str = ""
 
     @property
-    def id(self) -> str:
-        """As in "table 1: minialbert-128 scores"."""
-        return f"{self.section}: {self.name}"
+    def bounds(self) -> tuple[float, float]:
+        """What lies between them agrees, what lies outside disagrees."""
+        low, high = self.around - self.worth, self.around + self.worth
+        bounds = {"more": (high, math.inf), "not less": (low, math.inf)}
+        return (bounds | {"less": (-math.inf, low), "same": (low, high)})[self.expects]
 
     @property
     def sides(self) -> list[dict]:
-        """What records to compare; none, where a function derives the effect."""
-        return [side for side in (self.of, self.minus) if side]
+        """The records to compare."""
+        return [side for side in (self.a, self.b) if side]
 
     @property
-    def expects(self) -> str:
-        """The agreement in words, stated beforehand."""
-        if self.kind != "measured":
-            return "a computation" if self.kind == "exact" else ""
-        sides = [" ".join(v for v in side.values() if v != "*") or "all" for side in self.sides]
-        words = self.measure + " of " * bool(sides) + " minus ".join(sides)
-        edges = {"above": self.low, "below": self.high}
-        finite = {word: edge for word, edge in edges.items() if math.isfinite(edge)}
-        return f"{words} " + ", ".join(f"{word} {self.show(edge)}" for word, edge in finite.items())
+    def contrast(self) -> str:
+        """What is compared, and what would agree, in words."""
+        if self.check:
+            return self.kind
+        words = [" ".join(str(v) for v in side.values() if v != "*") for side in self.sides]
+        low, high = self.bounds
+        return (
+            f"{self.metric} of {' minus '.join(words) or 'pairs of rows'}"
+            + f", above {self.show(low)}" * math.isfinite(low)
+            + f", below {self.show(high)}" * math.isfinite(high)
+        )
 
     def show(self, value) -> str:
-        """A value of its measure, for a reader."""
-        return f"{100 * value:.2f} points" if self.measure == "score" else f"{value:.3g}"
+        """A value of its metric, for a reader: of scores in points."""
+        return f"{100 * value:+.1f}" if self.metric == "score" else f"{value:.3g}"
+
+    def cells(self) -> set:
+        """The differences it counts, each (where, the two sides in either order, metric, task).
+
+        No number counts twice: two claims must not share a cell.
+        """
+        if self.rows:
+            pairs = [frozenset(pair) for pair in self.rows]
+            return {("tables", pair, self.metric, task) for pair in pairs for task in self.columns}
+        pair = frozenset(str(sorted(side.items())) for side in self.sides)
+        return {(self.notebook, pair, self.metric, task) for task in self.tasks or ["all"]}
 
 
 def claims() -> list[Claim]:
     """Every claim of claims.yaml, in its order."""
-    return [
-        Claim(section, name, **fields)
-        for section, its_claims in _file()["claims"].items()
-        for name, fields in its_claims.items()
-    ]
-
-
-# ---- results and the ledger
+    return [Claim(**fields) for fields in _file()["claims"]]
 
 
 def _source(result) -> str:
     """The notebook; "paper/" before it for a row of Tables 1 and 2 as a system, or as a teacher."""
     rows = pd.concat([paper.table(1), paper.table(2)])
     parameters = result["parameters"].get("recipe") or result["parameters"]
-    systems = {record.get("system") for record in result["records"]}
-    whole = systems & {*rows.index} or parameters.get("teacher") in {*rows["hub"].dropna()}
+    systems = {record.get("system") or "" for record in result["records"]}
+    whole = any(name in rows.index or name.startswith("published-") for name in systems)
+    whole = whole or parameters.get("teacher") in {*rows["hub"].dropna()}
     return ("paper/" if whole else "") + result["notebook"]
 
 
@@ -229,21 +168,58 @@ def load_results(*folders) -> list[dict]:
 
     What a later folder has of a source stands for all that earlier ones have of it:
     load_results("figures/data", "runs") prefers one's own runs. Each record says its `source` (as
-    claims name it) and its `run`, the whole result.
+    claims name it), its `run`, the whole result, and its `weights`: the hash of the model that its
+    system was read from, None where that is not known, "" where the run itself made the model.
 
     Raises:
-        RunError: for a file that is no result; the message names it.
+        RunError: for a file that is no result, and where one folder has two models of one name.
     """
     found = {}
     for folder in folders:
-        here = defaultdict(list)
+        here, models = defaultdict(list), {}
         for result in run.load(folder):
-            source = _source(result)
+            source, inputs = _source(result), result.get("inputs", {})
             for record in result["records"]:
-                known = {name: value for name, value in record.items() if value is not None}
-                here[source].append(known | {"source": source, "run": result})
+                weights = inputs.get(record["system"]) if "system" in record else ""
+                if weights:
+                    name = source if source.startswith("paper/") else "", record["system"]
+                    known, file = models.setdefault(name, (weights, result["file"]))
+                    if known != weights:
+                        both = f"{file} ({known}) and {result['file']} ({weights})"
+                        raise run.RunError(f"two models are called {name[1]!r}: {both}")
+                kept = {name: value for name, value in record.items() if value is not None}
+                here[source].append(kept | {"source": source, "run": result, "weights": weights})
         found |= here
     return [record for records in found.values() for record in records]
+
+
+def _fits(record, wanted) -> bool:
+    has, wanted = _file()["defaults"] | record, _file()["defaults"] | wanted
+    return all(fnmatchcase(str(has.get(name)), str(value)) for name, value in wanted.items())
+
+
+def _unit(record) -> str:
+    return record.get("task") or record.get("model") or ""
+
+
+def scores_of(records, wanted: dict, metric="score") -> dict[str, dict]:
+    """{task, or model: {seed: score}} of the records that have the wanted values.
+
+    Of fields nothing is wanted of, they have the value in `defaults` of claims.yaml. "*" takes any
+    value, "Mini*" what starts so. A record without a seed is none. Records whose weights are not
+    known are never averaged with those of another file.
+    """
+    found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for record in records:
+        number = isinstance(record.get(metric), int | float)
+        if number and "seed" in record and _fits(record, wanted):
+            weights = record.get("weights", "")
+            model = (True, weights) if weights is not None else (False, record["run"]["file"])
+            found[_unit(record)][model][record["seed"]].append(record[metric])
+    return {
+        unit: {seed: fmean(scores) for seed, scores in models[max(models)].items()}
+        for unit, models in found.items()  # known weights come before unknown ones
+    }
 
 
 @dataclass(frozen=True)
@@ -251,79 +227,83 @@ class Entry:
     """A claim and what became of it; `pandas.DataFrame(ledger(results))` is a table of them."""
 
     id: str
-    section: str
-    claim: str
-    expects: str  # the agreement, stated beforehand
+    place: str
+    quote: str
+    contrast: str  # and what would agree
     verdict: str
-    effect: str = ""  # measured: ± two standard errors
-    seeds: int | None = None  # the fewest of any task and side
+    effect: str = ""
+    seeds: str = ""
     budget: str = ""
     evidence: str = ""  # "computed", or the files
-    command: str = ""  # what would decide it, where a run is missing
+    unknown: bool = False  # whether weights of a model behind it are not known
+    command: str = ""  # what would decide it
 
 
-def _sides(claim, records) -> list[dict]:
-    """The scores to compare, of all of the claim's tasks; none where one is missing."""
-    if claim.derive:
-        sides = DERIVED[claim.derive](records)
-    else:
-        sides = [scores_of(records, side, claim.measure) for side in claim.sides]
-    tasks = claim.tasks or sorted(set.intersection(*map(set, sides)))
-    complete = tasks and all(side.get(task) for side in sides for task in tasks)
-    return [{task: side[task] for task in tasks} for side in sides] if complete else []
-
-
-def _runs_behind(claim, records, tasks) -> list[dict]:
-    """The runs that a claim's scores come from."""
-    found = {}
-    for record in records:
-        fits = _unit(record) in tasks and any(_fits(record, side) for side in claim.sides)
-        if fits or (claim.derive and record.get("chosen", True)):
-            found[record["run"]["file"]] = record["run"]
-    return [found[file] for file in sorted(found)]
+def effects_of(claim: Claim, records) -> dict[str, Effect]:
+    """{task, or model: the effect that a measured claim asks for}, where there are results."""
+    if claim.interval:
+        return {
+            _unit(one): Effect(one[claim.metric], *(one[edge] for edge in claim.interval), 0)
+            for one in records
+            if claim.metric in one and _fits(one, claim.a)
+        }
+    sides = [scores_of(records, side, claim.metric) for side in claim.sides]
+    tasks = [task for task in claim.tasks or sides[0] if all(task in side for side in sides)]
+    return {task: measure_effect(*({task: side[task]} for side in sides)) for task in tasks}
 
 
 def _measured(claim, results) -> dict:
     """The fields of an entry that results decide."""
-    records = [
+    records = [record for record in results if record["source"] == claim.notebook]
+    command = claim.command or _file()["commands"][claim.notebook]
+    effects = effects_of(claim, records)
+    if not effects:
+        return {"verdict": "not run", "command": command}
+    known = [effect for effect in effects.values() if math.isfinite(effect.half)]
+    verdict = together(judge(effect, *claim.bounds) for effect in known)
+    behind = [
         record
-        for record in results
-        if record["source"] == claim.source
-        and all(record["run"]["parameters"].get(k) == value for k, value in claim.where.items())
+        for record in records
+        if _unit(record) in effects and claim.metric in record
+        if any(_fits(record, side) for side in claim.sides)
     ]
-    command = claim.command or _file()["commands"][claim.source].format(**claim.of)
-    sides = _sides(claim, records)
-    if not sides:
-        return {"verdict": "needs a run", "command": command}
-    effect = measure_effect(*sides, noise=claim.noise)
-    verdict = judge(effect, claim.low, claim.high)
-    runs = _runs_behind(claim, records, sides[0])
-    known = math.isfinite(effect.error)
-    shown = f"{claim.show(effect.value)} ± {claim.show(2 * effect.error) if known else 'unknown'}"
-    if verdict == "needs a run":
-        shown += ": undecided" if known else ": too few seeds"
+    runs = {record["run"]["file"]: record["run"] for record in behind}
+    minutes = sum(one["seconds"] or 0 for one in runs.values()) / 60
     return {
         "verdict": verdict,
-        "effect": shown,
-        "seeds": effect.seeds,
-        "budget": f"{sum(one['seconds'] or 0 for one in runs) / 60:.1f} minutes",
-        "evidence": ", ".join(one["file"] for one in runs),
-        "command": command if verdict == "needs a run" else "",
+        "effect": "; ".join(f"{task} {_shown(claim, effects[task])}" for task in effects),
+        "seeds": ", ".join(str(effect.seeds) for effect in effects.values() if effect.seeds),
+        "budget": f"at least {minutes:.0f} minutes",  # older records say a resumed run's last leg
+        "evidence": ", ".join(sorted(runs)),
+        "unknown": any(record.get("weights", "") is None for record in behind),
+        "command": command if verdict == "undecided" else "",
     }
+
+
+def _shown(claim, effect) -> str:
+    half = claim.show(effect.half).lstrip("+")
+    return claim.show(effect.value) + (f" ± {half}" if math.isfinite(effect.half) else ", one seed")
+
+
+def _computed(claim) -> dict:
+    """The fields of an entry that the paper's own numbers decide."""
+    if claim.check:
+        right, shown = getattr(paper, claim.check)(**claim.arguments)
+    else:
+        low, high = claim.bounds
+        gaps = [paper.gap(*pair, claim.columns) for pair in claim.rows]
+        right = all(low < gap < high for gap in gaps)
+        shown = ", ".join(f"{gap:+.2f}" for gap in gaps)
+    verdict = claim.kind if right else "slip"
+    return {"verdict": verdict, "effect": shown, "evidence": "computed"}
 
 
 def decide(claim: Claim, results=()) -> Entry:
     """What the records of `load_results` say of a claim."""
-    if claim.kind == "exact":
-        holds, effect = getattr(paper, claim.check)(**claim.arguments)
-        found = {"verdict": "exact" if holds else "slip", "effect": effect, "evidence": "computed"}
-    elif claim.kind == "beyond":
-        found = {"verdict": "needs a run", "command": claim.command}
-    else:
-        found = _measured(claim, results)
-    return Entry(claim.id, claim.section, claim.quote, claim.expects, **found)
+    found = _measured(claim, results) if claim.kind == "measured" else _computed(claim)
+    return Entry(claim.id, claim.place, claim.quote, claim.contrast, **found)
 
 
 def ledger(results=()) -> list[Entry]:
-    """Every claim of the paper with its verdict, from the records of `load_results` alone."""
+    """Every claim with its verdict, from the records of `load_results` alone."""
     return [decide(claim, results) for claim in claims()]
