@@ -24,7 +24,7 @@ def _file() -> dict:
     return yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf8"))
 
 
-VERDICTS = tuple(_file()["verdicts"])
+VERDICTS = _file()["verdicts"]  # {name: what it means}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Claim:
     def contrast(self) -> str:
         """What is compared, and what would agree, in words."""
         if self.check:
-            return self.kind
+            return f"{self.check}, as printed"
         words = [" ".join(str(v) for v in side.values() if v != "*") for side in self.sides]
         low, high = self.bounds
         return (
