@@ -30,7 +30,7 @@ def test_importing_changes_no_setting_and_the_style_is_chosen_by_name():
 
 def test_a_system_has_its_colour_by_its_whole_name():
     assert figures.system_colour("teacher") == figures.COLOURS["teacher"]
-    assert figures.system_colour("long student") != figures.system_colour("student")
+    assert figures.system_colour("shipped student") != figures.system_colour("student")
     assert figures.system_colour("my teacher's friend") == figures.COLOURS["student"]
 
 

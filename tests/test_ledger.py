@@ -527,7 +527,7 @@ def planned():
         run = "lab/" + name.replace("-", "/", 1).replace("seed", "seeds=")
         if run in runs:
             return runs[run].parameters
-        file = {"lab": "before"}.get(name, name)
+        file = {"lab": "distil"}.get(name, name)
         return read_yaml(ROOT / f"notebooks/params/lab/{file}.yaml")
 
     return find
