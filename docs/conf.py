@@ -69,8 +69,6 @@ def prepare(app, name, source):
         return
     notebook = json.loads(source[0])
     for cell in notebook["cells"]:
-        if "solution" in cell["metadata"].get("tags", []):
-            cell["metadata"]["tags"].append("hide-cell")
         if cell["cell_type"] == "code":
             cell["outputs"] = [new for old in cell["outputs"] for new in without_kernel(old)]
         for output in cell.get("outputs", []):

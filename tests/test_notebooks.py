@@ -166,9 +166,24 @@ def test_a_declared_picture_is_no_fault():
 
 
 def test_nbval_sees_a_changed_output(tmp_path):
+    """Numbers by the course's own tolerance, which a notebook anywhere else does not have."""
     notebook = good()
-    notebook.cells[3].outputs[0]["text"] = "3\n"
+
+    def shows(value, committed, *tags):
+        outputs = [new_output("stream", name="stdout", text=f"{committed}\n")]
+        count, metadata = len(notebook.cells), {"tags": list(tags)}
+        cell = new_code_cell(
+            f"print({value!r})", execution_count=count, outputs=outputs, metadata=metadata
+        )
+        notebook.cells.append(nbformat.from_dict(cell))
+
+    shows("loss 0.13", "loss 0.12")
+    shows("loss 0.14", "loss 0.12", "tolerance-0.02")
+    shows("loss 0.14", "loss 0.12")
+    shows("3 layers", "2 layers")
+    shutil.copy(ROOT / "notebooks/conftest.py", tmp_path)
     path = tmp_path / "changed.ipynb"
     path.write_text(canonical(notebook))
     result = nbval(path)
-    assert result.returncode == 1 and "1 failed, 2 passed" in result.stdout
+    assert result.returncode == 1 and "2 failed, 5 passed" in result.stdout, result.stdout
+    assert "Cell 5" in result.stdout and "Cell 6" in result.stdout

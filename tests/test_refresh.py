@@ -6,11 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from minialbert.lab.refresh import canonical, read_notebook, refresh
+from minialbert.lab.refresh import canonical, course, read_notebook, refresh
 
 
 def written(path, *cells):
@@ -20,7 +19,7 @@ def written(path, *cells):
     return path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", course(), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_courses_notebooks_are_in_canonical_form(path):
     assert canonical(read_notebook(path)) == path.read_text(encoding="utf8")
 
@@ -76,7 +75,7 @@ def test_canonical_form():
         new_output("display_data", data=view),
         new_output("error", ename="KeyError", evalue="'a'", traceback=traceback),
     ]
-    metadata = {"tags": ["solution"], "execution": {"at": "noon"}}
+    metadata = {"tags": ["exercise"], "execution": {"at": "noon"}}
     notebook = new_notebook(
         metadata={"widgets": {}, "papermill": {}},
         cells=[
@@ -86,7 +85,7 @@ def test_canonical_form():
     )
     text = canonical(notebook)
     code, prose = json.loads(text)["cells"]
-    assert code["metadata"] == {"jupyter": {"source_hidden": True}, "tags": ["solution"]}
+    assert code["metadata"] == {"tags": ["exercise"]}
     assert prose["metadata"] == {}
     shown = [output.get("text") for output in code["outputs"]]
     assert shown == [["2 %\n", "a\n", "b\n"], None, None]

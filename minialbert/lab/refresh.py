@@ -2,7 +2,7 @@
 
     python -m minialbert.lab.refresh [NOTEBOOK ...]
 
-Without a name, all of notebooks/, by this environment's own Python.
+Without a name, all of notebooks/ and its solutions, by this environment's own Python.
 """
 
 import copy
@@ -25,8 +25,8 @@ def read_notebook(path):
 def canonical(notebook) -> str:
     """The one text of an executed notebook: two refreshes of one without chance are byte-identical.
 
-    Of cell metadata only the tags stay (a cell tagged `solution` is folded); no stderr, no widget
-    state, no line that a carriage return overwrote; of an error only its last line.
+    Of cell metadata only the tags stay; no stderr, no widget state, no line that a carriage return
+    overwrote; of an error only its last line.
     """
     import nbformat
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
@@ -36,8 +36,6 @@ def canonical(notebook) -> str:
         # Not nbconvert's ClearMetadataPreprocessor, which leaves a text cell's metadata as it is.
         tags = cell.metadata.get("tags", [])
         cell.metadata = {"tags": tags} if tags else {}
-        if "solution" in tags:
-            cell.metadata["jupyter"] = {"source_hidden": True}
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         for output in cell.get("outputs", ()):
@@ -51,6 +49,12 @@ def canonical(notebook) -> str:
     return nbformat.writes(nbformat.from_dict(notebook)) + "\n"
 
 
+def course() -> list[Path]:
+    """The course's notebooks, then the solutions of its exercises."""
+    folder = ROOT / "notebooks"
+    return [*sorted(folder.glob("*.ipynb")), *sorted(folder.glob("solutions/*.ipynb"))]
+
+
 def refresh(*paths):
     """Runs notebooks, by default all, in their own folders and writes them in canonical form.
 
@@ -62,7 +66,7 @@ def refresh(*paths):
     from traitlets.config import Config
 
     encrypted = Config(KernelManager={"transport_encryption": "auto"})  # a kernel warns of less
-    for path in map(Path, paths or sorted((ROOT / "notebooks").glob("*.ipynb"))):
+    for path in map(Path, paths or course()):
         began, notebook = time.perf_counter(), read_notebook(path)
         for cell in notebook.cells:
             if cell.cell_type == "code":

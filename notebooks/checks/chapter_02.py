@@ -1,0 +1,42 @@
+"""Checks of the exercises of chapter 02."""
+
+import torch
+from transformers import DistilBertConfig, DistilBertModel
+
+from minialbert import MiniAlbertConfig, MiniAlbertModel
+from minialbert.lab import exercises
+
+
+@exercises.check("unroll the loop")
+@torch.no_grad()
+def check_unroll(answer):
+    sizes = dict(
+        vocab_size=9, hidden_size=24, embedding_size=24, num_attention_heads=2, intermediate_size=48
+    )
+    model = MiniAlbertModel(MiniAlbertConfig(**sizes, adapter_reduction=None))
+    block = model.eval().encoder.block
+    states = [torch.randn(2, 5, 24)]
+    for _ in range(3):
+        states.append(block(states[-1])[0])
+    layers = answer(block, 3)
+    assert len(layers) == 3, f"{len(layers)} layers for K = 3"
+    X = states[0]
+    for layer in layers:
+        X = layer(X)[0]
+    assert torch.allclose(X, states[3]), "three layers do not compute what three visits compute"
+    weights = {layer.attention.query.weight.data_ptr() for layer in layers}
+    assert len(weights) == 3, f"3 layers share {len(weights)} query matrix: one cannot change alone"
+    layers[0].attention.query.weight.zero_()
+    assert torch.equal(block(states[0])[0], states[1]), (
+        "changing the first layer has changed the block itself"
+    )
+
+
+@exercises.check("DistilBERT, to the unit")
+def check_distilbert(answer):
+    with torch.device("meta"):
+        model = DistilBertModel(DistilBertConfig())
+    off = answer() - sum(parameter.numel() for parameter in model.parameters())
+    assert off < 1e6, f"{off:,} too many: are there 6 layers?"
+    assert off <= 0, f"{off:,} too many: the parts left out are in the list above"
+    assert off == 0, f"{-off:,} too few"

@@ -1,0 +1,44 @@
+"""Checks of the exercises of chapter 06."""
+
+import numpy as np
+import torch
+
+from minialbert.lab import exercises
+
+
+@exercises.check("where windows start")
+def check_starts(answer):
+    for length, window, overlap in ((3220, 256, 128), (254, 256, 128), (1000, 64, 16), (90, 12, 0)):
+        got, body = [int(start) for start in answer(length, window, overlap)], window - 2
+        case = f"{length} pieces, window {window}, overlap {overlap}"
+        assert got and got[0] == 0, f"{case}: the first window starts at 0"
+        for start, following in zip(got, got[1:]):
+            shared = start + body - following
+            why = f"neighbours share {shared}; [CLS] and [SEP] take two places"
+            assert shared == overlap, f"{case}: {why}"
+        end = got[-1] + body
+        assert end <= length, f"{case}: the last window would end at {end}, beyond the text"
+        left = length - end
+        assert left < body - overlap, f"{case}: one more window fits; may the last end at the end?"
+
+
+def global_states():
+    """What the generators that everybody shares would give next."""
+    return np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()
+
+
+@exercises.check("dice without a memory")
+def check_dice(answer):
+    first = np.array(answer(1, 0, 7, 1000))
+    right = first.shape == (1000,) and 0 <= first.min() and first.max() < 1
+    assert right, "give `count` numbers in [0, 1)"
+    np.random.random(3)  # somebody else draws
+    torch.rand(3)
+    again, before = answer(1, 0, 7, 1000), global_states()
+    assert np.array_equal(first, again), "asked again, it gives other numbers: it has a memory"
+    answer(2, 2, 2, 1000)
+    assert before == global_states(), "it moves a global generator, which others use"
+    for name, other in {"seed": (2, 0, 7), "epoch": (1, 1, 7), "example": (1, 0, 8)}.items():
+        assert not np.allclose(first, answer(*other, 1000)), f"the same numbers for another {name}"
+    mixed = np.allclose(answer(0, 1, 2, 9), answer(0, 2, 1, 9))
+    assert not mixed, "epoch and example add up: keep them apart"
