@@ -292,6 +292,12 @@ def test_embeddings_start_from_the_teacher(teacher, files):
         rtol=1e-4,
         atol=1e-5,
     )
+    for name in ("position_embeddings", "token_type_embeddings"):  # projected the same way
+        theirs = getattr(teacher.bert.embeddings, name).weight
+        projected = theirs @ embeddings.projection.weight
+        torch.testing.assert_close(
+            getattr(embeddings, name).weight, projected, rtol=1e-4, atol=1e-5
+        )
     full = student_config(teacher.config, num_hidden_layers=2, embedding_size=32)
     copied = start_student(full, teacher, embeddings="copied").minialbert.embeddings
     ids = torch.randint(0, 100, (2, 7))

@@ -50,9 +50,9 @@ def canonical(notebook) -> str:
 
 
 def course() -> list[Path]:
-    """The course's notebooks, then the solutions of its exercises."""
-    folder = ROOT / "notebooks"
-    return [*sorted(folder.glob("*.ipynb")), *sorted(folder.glob("solutions/*.ipynb"))]
+    """The chapters, then the solutions of their exercises."""
+    folders = ROOT / "notebooks", ROOT / "notebooks/solutions"
+    return [path for folder in folders for path in sorted(folder.glob("*.ipynb"))]
 
 
 def refresh(*paths):
