@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from minialbert.lab import paper, plans
 from minialbert.lab.parameters import check, notebook_parameters, read_yaml
-from minialbert.lab.run import load, read
+from minialbert.lab.run import load
 
 METHOD = sorted((ROOT / "minialbert").glob("*.py"))
 WING = sorted((ROOT / "minialbert/lab").glob("*.py"))
