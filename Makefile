@@ -57,8 +57,9 @@ refresh: $(INSTALLED) ## run notebooks and write them back; NOTEBOOKS="a.ipynb b
 	$(PYTHON) -m minialbert.lab.refresh $(NOTEBOOKS)
 
 site: $(INSTALLED) ## build the course as a web site: build/site/index.html; nothing is run
-	rm -rf build/site-pages && mkdir -p build/site-pages
+	rm -rf build/site-pages && mkdir -p build/site-pages/docs
 	cp -R README.md CONTRIBUTING.md CITATION.cff figures notebooks docs/index.md build/site-pages
+	cp docs/teaching.md build/site-pages/docs
 	$(PYTHON) -m sphinx --quiet --fresh-env --fail-on-warning -c docs build/site-pages $(SITE)
 
 bench: $(INSTALLED) ## time what matters; slow, not part of the tests

@@ -54,6 +54,12 @@ def without_kernel(output):
     return [output | {"data": data} if data else output]
 
 
+def alt(outputs):
+    """The words of a cell's picture, where it has some: those of lab/diagrams.py do."""
+    pictures = [output.get("metadata", {}).get("image/png", {}) for output in outputs]
+    return next((picture["alt"] for picture in pictures if "alt" in picture), None)
+
+
 def view(source):
     """A view of bertviz as notebook 08's cell makes it, from the attention that views.py kept."""
     from minialbert.lab import attention
@@ -71,6 +77,8 @@ def prepare(app, name, source):
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = [new for old in cell["outputs"] for new in without_kernel(old)]
+            if words := alt(cell["outputs"]):
+                cell["metadata"]["mystnb"] = {"image": {"alt": words}}
         for output in cell.get("outputs", []):
             if re.match("<(head|model) view", output.get("data", {}).get("text/plain", "")):
                 output["data"]["text/html"] = view("".join(cell["source"]))

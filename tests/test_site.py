@@ -78,7 +78,7 @@ class Page(html.parser.HTMLParser):
 @needs_make
 def test_every_link_leads_somewhere(site):
     pages = {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
-    assert {path.stem for path in pages} >= {"index", "search", *CHAPTERS}
+    assert {path.stem for path in pages} >= {"index", "search", "teaching", *CHAPTERS}
     lost, followed = [], 0
     for path, read in pages.items():
         for target in read.targets:
@@ -91,6 +91,12 @@ def test_every_link_leads_somewhere(site):
             if not aim.exists() or (aim in pages and parts.fragment not in known | {""}):
                 lost.append(f"{path.relative_to(site)}: {target}")
     assert followed > 500 and not lost, lost
+
+
+@needs_make
+def test_a_drawing_has_its_words(site):
+    chapter = (site / "notebooks/00_start_here.html").read_text(encoding="utf8")
+    assert 'alt="Four rows of chapters' in chapter
 
 
 @needs_make
