@@ -61,7 +61,7 @@ def faults(figure) -> list:
 def test_a_drawing_is_in_order(name):
     figure = DRAWINGS[name]()
     texts, boxes = outlines(figure)
-    assert len(texts) >= 5 and len(boxes) >= 2
+    assert len(texts) >= 4 and len(boxes) >= 2
     assert not faults(figure)
     assert len(figure.alt) > 80 and "{" not in figure.alt
     assert not matplotlib.pyplot.get_fignums(), "a figure left open is shown twice"

@@ -146,8 +146,9 @@ def _draw_recursion(axis, K, adapters, visit, step=None):
     _arrow(axis, end, (8.1, 1.75))
     _say(axis, 0.6, 1.75, f"$X_{{{visit - 1}}}$", fontsize=13)
     _say(axis, 8.5, 1.75, f"$X_{{{visit}}}$", fontsize=13)
-    _arrow(axis, (8.5, 1.5), (8.5, 0.4), (0.6, 0.4), (0.6, 1.5), colour=FAINT)
-    _say(axis, 4.55, 0.2, "into the same block again" if visit < K else "the last visit: no return")
+    if visit < K:
+        _arrow(axis, (8.5, 1.5), (8.5, 0.4), (0.6, 0.4), (0.6, 1.5), colour=FAINT)
+        _say(axis, 4.55, 0.2, "into the same block again")
     _say(axis, 4.55, 3.1, f"visit {visit} of {K}", fontsize=13, weight="bold")
 
 
