@@ -2,10 +2,14 @@
 
 import itertools
 import re
+import warnings
+from types import SimpleNamespace
 
+import IPython
 import matplotlib
 import pytest
 from conftest import ROOT
+from IPython.core import pylabtools
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.transforms import Bbox
 
@@ -80,8 +84,12 @@ def test_each_fault_is_found(x, text, fault):
 
 
 def test_a_notebook_gets_the_words_with_the_picture():
-    data, about = diagrams.layer_map(2, 4)._repr_mimebundle_()
-    assert data["image/png"].startswith("iVBOR")
+    formatter = IPython.core.formatters.DisplayFormatter()
+    pylabtools.select_figure_formats(SimpleNamespace(display_formatter=formatter), "png")
+    with matplotlib.style.context("minialbert.lab.course"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data, about = formatter.format(diagrams.layer_map(2, 4))
+    assert data["image/png"]
     assert about["image/png"]["alt"].endswith(
         "Each visit has an arrow to its layer: 1 to 2, 2 to 4."
     )

@@ -15,6 +15,7 @@ from matplotlib import animation
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
@@ -31,14 +32,12 @@ class Diagram(Figure):
     alt = ""
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        drawn = BytesIO()
-        self.savefig(drawn, format="png", dpi=150)
-        about = {"alt": self.alt, "width": round(100 * self.get_figwidth())}
-        return {"image/png": b64encode(drawn.getvalue()).decode()}, {"image/png": about}
+        return {}, {"image/png": {"alt": self.alt}}  # the picture itself is drawn as any figure's
 
 
 def _canvas(height, alt="", width=9.2):
-    figure = plt.figure(FigureClass=Diagram, figsize=(width, height), layout="none")
+    layout = PlaceHolderLayoutEngine(True, True)  # "none" is the style's own after a first save
+    figure = plt.figure(FigureClass=Diagram, figsize=(width, height), layout=layout)
     plt.close(figure)  # shown once, where a notebook's cell ends with it
     figure.alt = alt
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
@@ -179,7 +178,7 @@ def moving_recursion(K=3, adapters=True) -> HTML:
         axis.axis("off")
         _draw_recursion(axis, K, adapters, *frame)
 
-    with plt.rc_context({"savefig.dpi": 90, "figure.constrained_layout.use": False}):
+    with plt.rc_context({"savefig.dpi": 90}):
         moving = animation.FuncAnimation(figure, draw, frames)
         page = re.sub("<link[^>]*>", "", moving.to_jshtml(fps=1, default_mode="once"))
     page = re.sub('(?<=base64,)[^"]+', _smaller, page)
