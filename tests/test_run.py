@@ -78,7 +78,8 @@ def test_a_run_leaves_its_record(tmp_path):
     assert found["inputs"] == {"teacher": "12ab"} and found["about"] == "a trial"
     assert found["records"] == [{"system": "student", "6": 2.0}]
     assert found["series"] == {"map": [[1.0], [1.0]], "loss": [0.5, "nan"]}
-    assert found["versions"]["torch"] == torch.__version__ and len(found["code"]["hash"]) == 16
+    assert torch.__version__.startswith(found["versions"]["torch"])  # it may go on: +cu130
+    assert len(found["code"]["hash"]) == 16
     assert found["machine"]["threads"] == torch.get_num_threads()
     assert found["peak_memory_mb"] > 50 and found["seconds"] >= 0 and "leg_began" not in found
     assert {path.name for path in run.folder.iterdir()} <= {"result.json", ".lock"}
