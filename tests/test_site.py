@@ -3,6 +3,7 @@
 import functools
 import html.parser
 import http.server
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 from test_browser import SCREENSHOTS, chromium, page, token, visible_lines, watched  # noqa: F401
 
 for needed in ("sphinx", "myst_nb", "sphinx_book_theme", "mathjax"):
@@ -25,11 +27,14 @@ def run(*command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site, as `make site` builds it."""
-    folder = tmp_path_factory.mktemp("site") / "site"
-    run("make", "site", f"SITE={folder}", f"PYTHON={sys.executable}", "INSTALLED=")
+    """The site, as `make site` builds it; once for all of `make test`'s workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            run("make", "site", f"SITE={folder}", f"PYTHON={sys.executable}", "INSTALLED=")
     return folder
 
 
