@@ -196,17 +196,17 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize(
-    "what, line",
+    "what, line",  # ~ for /, lest this file itself be found
     [
-        ("a machine's path", "cd " + "/home" + "/me/minialbert"),  # in parts: else it is one itself
-        ("a machine's path", "file:///data"),
-        ("a machine's path", '"/work/main/a.py"'),
-        ("a registry's host", "https://pypi.org/simple"),
+        ("a machine's path", "cd ~home~me~minialbert"),
+        ("a machine's path", "file:~~~data"),
+        ("a machine's path", '"~work~main~a.py"'),
+        ("a registry's host", "https:~~pypi.org~simple"),
     ],
     ids=["home", "file", "work", "host"],
 )
 def test_the_patterns_find(what, line):
-    assert re.search(FORBIDDEN[what], line)
+    assert re.search(FORBIDDEN[what], line.replace("~", "/"))
 
 
 BINARY = {".png", ".gz", ".safetensors", ".npz", ".arrow"}
