@@ -166,6 +166,22 @@ def test_readmes_run_is_the_stored_one():
         assert " ".join([system, *(f"{run[system].get(name) or 0:.3f}" for name in names)]) in shown
 
 
+def test_readme_says_in_words_what_is_stored():
+    runs = stored("09_glue")
+    guess = {task: runs[f"glue-{task}"]["cheapest_guess"] for task in ("stsb", "mrpc")}
+    words = " ".join(text("README.md").split())
+    assert f"share gives {100 * guess['stsb']['pearson']:.1f} on STS-B" in words
+    assert f"to everything gives {100 * guess['mrpc']['f1']:.0f} on MRPC" in words
+    distilled = stored("07_distil")
+    untuned = {one["system"]: one["similarity"] for one in distilled["lab"]["records"]}
+    found = {one["system"]: one for one in distilled["shipped"]["records"]}
+    untuned["shipped student"] = found["student"]["similarity"]
+    records = runs["glue-stsb"]["records"] + runs["glue-stsb-shipped"]["records"]
+    for system in SYSTEMS:
+        tuned = fmean(one["score"] for one in records if one["system"] == system)
+        assert f"{system} {untuned[system]:.2f} and {tuned:.2f}" in words
+
+
 def test_the_shipped_students_card_says_what_is_stored():
     shipped = {one["system"]: one for one in stored("07_distil")["shipped"]["records"]}
     told = {name: f"{shipped['student'][name]:.3f}" for name in ("similarity", "hidden")}
