@@ -20,7 +20,15 @@ from minialbert.lab import exercises
 from minialbert.lab.refresh import read_notebook
 
 # chapter: exercises at least
-WANTED = {"01": 3, "02": 2, "03": 2, "04": 2, "05": 2, "06": 2, "08": 1}
+WANTED = {
+    "01": 3,
+    "02": 2,
+    "03": 2,
+    "04": 2,
+    "05": 2,
+    "06": 2,
+    "08": 1,
+}
 NOTEBOOKS = ROOT / "notebooks"
 CHAPTERS = [NOTEBOOKS / path.name for path in sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
 CARD = re.compile(r"^### Exercise (\d+)\.(\d+) · \S.*\n+\*[●○]+ · \d+ minutes?\*\n+\S", re.M)
