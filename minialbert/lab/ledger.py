@@ -289,12 +289,13 @@ def _computed(claim) -> dict:
     """The fields of an entry that the paper's own numbers decide."""
     if claim.check:
         right, shown = getattr(paper, claim.check)(**claim.arguments)
+        verdict = claim.kind if right else "slip"
     else:
         low, high = claim.bounds
         gaps = [paper.gap(*pair, claim.columns) for pair in claim.rows]
-        right = all(low < gap < high for gap in gaps)
+        inside = sum(low < gap < high for gap in gaps)
+        verdict = claim.kind if inside == len(gaps) else "mixed" if inside else "slip"
         shown = ", ".join(f"{gap:+.2f}" for gap in gaps)
-    verdict = claim.kind if right else "slip"
     return {"verdict": verdict, "effect": shown, "evidence": "computed"}
 
 

@@ -110,7 +110,7 @@ def test_killed_at_random_moments_the_weights_are_the_same(tmp_path, script, wei
         process = start(script, tmp_path, "killed")
         if kills < KILLS:
             began = process.stdout.readline()
-            time.sleep(draw.uniform(0, 1.5))
+            time.sleep(draw.uniform(0, 1.2))
             if began and process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
@@ -130,13 +130,13 @@ def test_killed_at_random_moments_the_weights_are_the_same(tmp_path, script, wei
 def test_a_plan_killed_at_random_moments_makes_each_run_once(plan, course, snakemake):
     """The engine alone and its whole group, in turn."""
     draw, numbers = random.Random(1), list(range(1, 12))
-    needs = {"base": "../runs/lab/trial/first", "nap": 1.0}
-    first = {"name": "first", "parameters": {"number": 100, "nap": 1.0}}
+    needs = {"base": "../runs/lab/trial/first", "nap": 2.0}
+    first = {"name": "first", "parameters": {"number": 100, "nap": 2.0}}
     plan(runs=[first, {"name": "others", "parameters": needs, "grid": {"number": numbers}}])
     kills = 0
     while kills < KILLS:
         engine = snakemake("--cores", "2", "lab/trial")
-        time.sleep(draw.uniform(4, 12))
+        time.sleep(draw.uniform(4, 9))
         if engine.poll() is not None:
             break
         engine.kill() if kills % 2 else kill_group(engine)
