@@ -16,7 +16,7 @@ def check_layer_norm(answer):
     assert ours.shape == x.shape, f"the shape is {tuple(ours.shape)}, not {tuple(x.shape)}"
     plain, wanted_plain = ((y - norm.bias) / norm.weight for y in (ours, wanted))
     assert plain.mean(-1).abs().max() < 1e-4, (
-        "a token's mean is not 0 before w and b: mind the axis, and w, b"
+        "a token's mean is not 0 before gain and shift: mind the axis, and their order"
     )
     ratio = (plain.std() / wanted_plain.std()).item()
     assert abs(ratio - 1) < 1e-4, (
@@ -27,20 +27,26 @@ def check_layer_norm(answer):
     )
 
 
-@exercises.check("hide the padding")
-def check_additive_mask(answer):
-    attention_mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    scores = torch.randn(2, 12, 3, 3)
-    A = (scores + answer(attention_mask)).softmax(-1)
-    assert A.shape == scores.shape, f"scores + M has shape {tuple(A.shape)}: M must be (B, 1, 1, T)"
-    seen = A[1, :, :2, 2].max().item()
-    assert seen == 0, (
-        f"a real token still gives {seen:.2f} to padding: hide the keys, the last axis"
+@exercises.check("attention from its equation")
+def check_attention(answer):
+    query, key, value = (torch.randn(2, 3, 5, 4) for _ in range(3))
+    attention_mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    mixed, A = answer(query, key, value, attention_mask)
+    assert A.shape == (2, 3, 5, 5), f"the maps have shape {tuple(A.shape)}, not (2, 3, 5, 5)"
+    assert torch.allclose(A.sum(-1), torch.ones(2, 3, 5), atol=1e-5), (
+        "a row of A does not sum to 1: the softmax runs over the keys, the last axis, and the mask "
+        "comes before it"
     )
-    assert torch.allclose(A[0], scores[0].softmax(-1)), "a sentence without padding has changed"
-    assert torch.allclose(A[1, :, :2, :2], scores[1, :, :2, :2].softmax(-1)), (
-        "real tokens share wrongly"
+    seen = A[1, :, :3, 3:].sum(-1).max().item()
+    assert seen == 0, f"a token still gives {seen:.2f} to padding: hide the keys, the last axis"
+    wanted = (query[0] @ key[0].transpose(1, 2) / 2).softmax(-1)
+    assert torch.allclose(A[0], wanted, atol=1e-5), (
+        "the map of a sentence without padding is wrong: divide by the root of d / N_h?"
     )
+    assert mixed.shape == value.shape, f"mixed values have shape {tuple(mixed.shape)}"
+    assert torch.allclose(mixed, A @ value, atol=1e-5), "the mixed values are not A times value"
+    visible = (query[1, :, :3] @ key[1, :, :3].transpose(1, 2) / 2).softmax(-1)
+    assert torch.allclose(A[1, :, :3, :3], visible, atol=1e-5), "real tokens share wrongly"
 
 
 @exercises.check("find the head")
