@@ -45,3 +45,16 @@ def check_count_calls(answer):
     assert not left, (
         f"hooks are left on {left[:2]} ..: remove each handle, or every later run counts too"
     )
+
+
+@exercises.check("as wide as the money lasts")
+def check_widest_bottleneck(answer):
+    for budget, visits, d in ((912_960, 6, 768), (912_959, 6, 768), (100_000, 3, 384)):
+        narrow = answer(budget, visits, d)
+        sizes = f"{budget:,} parameters, {visits} visits, d = {d}"
+        assert isinstance(narrow, int), f"{sizes}: a whole number, please, not {narrow!r}"
+        cost, wider = (
+            2 * visits * (2 * d * width + width + d + 2 * d) for width in (narrow, narrow + 1)
+        )
+        assert cost <= budget, f"{sizes}: a bottleneck of {narrow} costs {cost:,}"
+        assert wider > budget, f"{sizes}: {narrow} is affordable, but so is {narrow + 1}"

@@ -1,11 +1,14 @@
 """Checks of the exercises of chapter 04."""
 
+import time
+from functools import cache
+
 import torch
 
-from minialbert import MiniAlbertConfig
+from minialbert import MiniAlbertConfig, sources
 from minialbert.lab import exercises
 from minialbert.modeling import FactorisedEmbeddings
-from minialbert.starting import truncated_svd
+from minialbert.starting import load_teacher, truncated_svd
 
 
 def counted(V, d, r):
@@ -42,3 +45,37 @@ def check_rank_for(answer):
         asked = f"error {tolerated} asked for, and rank {r}"
         assert error(r) <= tolerated, f"{asked} leaves {error(r):.3f}: errors add up as squares"
         assert error(r - 1) > tolerated, f"{asked} is more than needed, {r - 1} would do"
+
+
+@cache
+def words_and_counts():
+    """A word table (V, d), and how often each word stands in sentences (V,): seen, new."""
+    teacher, tokenizer = load_teacher("all-MiniLM-L6-v2")
+    counts = []
+    for split in ("train", "validation"):
+        rows = sources.open_dataset("sts-b", split=split)
+        ids = tokenizer([*rows["sentence1"], *rows["sentence2"]])["input_ids"]
+        pieces = torch.tensor([piece for sentence in ids for piece in sentence])
+        counts.append(torch.bincount(pieces, minlength=tokenizer.vocab_size).float())
+    return teacher.base_model.embeddings.word_embeddings.weight.detach(), *counts
+
+
+def error_on_new_sentences(factorise, r=128):
+    """Relative error of a factorisation, a row weighted by how often its word is in new text."""
+    E, seen, new = words_and_counts()
+    begin = time.thread_time()
+    E_lr, W = factorise(E.clone(), seen.clone(), r)
+    seconds = time.thread_time() - begin
+    assert seconds < 5, f"it took {seconds:.0f} seconds, and 5 are allowed"
+    shapes = tuple(E_lr.shape), tuple(W.shape)
+    wanted = (len(E), r), (r, E.shape[1])
+    assert shapes == wanted, f"the factors are {shapes}, not {wanted}"
+    squared = new @ (E - E_lr @ W).square().sum(1)
+    return (squared / (new @ E.square().sum(1))).sqrt().item()
+
+
+@exercises.check("a table for the words we use")
+def check_factorise(answer):
+    yours = error_on_new_sentences(answer)
+    baseline = error_on_new_sentences(lambda E, counts, r: truncated_svd(E, r))
+    assert yours < 0.5, f"your error is {yours:.2f}, truncated SVD's {baseline:.2f}: get below 0.5"
