@@ -58,27 +58,32 @@ def test_loss_curves_show_means_over_iterations():
         {"step": 2, "eval_hidden": 0.4},
     ]
     left, right = figures.loss_curves(history, iterations=3).axes
-    curves = {line.get_label(): line.get_ydata().tolist() for line in left.lines}
-    assert curves["hidden states (eq. 8)"] == pytest.approx([1.0, 0.5])
-    assert curves["masked words (eq. 6)"] == [6.0, 3.0] and len(curves) == 2
-    assert [line.get_ydata().tolist() for line in right.lines] == [[0.4]]
+    training, held_out = left.lines
+    assert training.get_ydata().tolist() == pytest.approx([1.0, 0.5])
+    assert held_out.get_ydata().tolist() == [0.4] and left.get_ylabel() == "1 - cosine"
+    assert [line.get_label() for line in right.lines] == ["training, masked words (eq. 6)"]
+    assert right.lines[0].get_ydata().tolist() == [6.0, 3.0]
+    assert len(figures.loss_curves(history, 3, {"mlm": 0}).axes) == 1  # not trained: not drawn
 
 
 def test_agreement_maps_frame_the_closest_head():
     axis = figures.agreement_maps({"student": np.array([[0.9, 0.2], [0.5, 0.7]])}, [1, 4]).axes[0]
-    assert [text.get_text() for text in axis.texts] == ["0.9", "0.2", "0.5", "0.7"]
+    assert [text.get_text() for text in axis.texts] == ["0.90", "0.20", "0.50", "0.70"]
     assert axis.patches[0].get_xy() == (1, 0)
     assert [label.get_text() for label in axis.get_yticklabels()][1] == "iteration 2\nlayer 4"
 
 
 def test_scores_are_shown_by_mean_and_seed():
     scores = {"teacher": [0.9], "student": [0.7, 0.8]}
-    axis = figures.scores_side_by_side({"Fine-tuned": ("Pearson", scores)}).axes[0]
+    panels, guess = {"Fine-tuned": ("Pearson", scores)}, {"Fine-tuned": (0.6, "counting")}
+    axis = figures.scores_side_by_side(panels, guess).axes[0]
     assert bars(axis) == {
         figures.COLOURS["teacher"]: pytest.approx([0.9]),
         figures.COLOURS["student"]: pytest.approx([0.75]),
     }
     assert axis.lines[0].get_xdata() == pytest.approx([0.7, 0.8])
+    assert [0.6, 0.6] in [list(line.get_xdata()) for line in axis.lines]
+    assert axis.get_xlabel() == "Pearson\n(dotted: counting, 0.60)"
 
 
 def test_effects_tell_the_papers_values_from_ours():
@@ -88,6 +93,7 @@ def test_effects_tell_the_papers_values_from_ours():
     dots = [axis.containers[0].lines[0] for axis in (left, right)]
     assert [dot.get_xdata()[0] for dot in dots] == [-1.0, -2.0]
     assert dots[0].get_color() == figures.COLOURS["student"] != dots[1].get_color()
+    assert left.get_xlim() == right.get_xlim()  # a point is as wide in both
 
 
 def test_points_lie_where_the_numbers_say():

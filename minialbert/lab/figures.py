@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 import yaml
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 _LOOKS = yaml.safe_load(Path(__file__).with_name("colours.yaml").read_text(encoding="utf8"))
 COLOURS = _LOOKS["colours"]
@@ -117,51 +118,56 @@ def size_and_score(millions: dict[str, float], scores: dict[str, float], score: 
     return figure
 
 
-def loss_curves(history: list[dict], iterations: int):
-    """The terms of equation 11 in training and, right, on held-out text, from the trainer's log.
+CURVES = {  # a panel of loss_curves: (unit, terms of the training log, term on held-out text)
+    "hidden states": ("1 - cosine", ("hidden",), "eval_hidden"),
+    "attention maps": ("KL (nats)", ("attention",), "eval_attention_row"),
+    "words and embeddings": ("loss", ("mlm", "output", "embedding"), ""),
+}
 
-    The log sums attention and hidden losses over K = `iterations`; shown is their mean.
+
+def loss_curves(history: list[dict], iterations: int, weights: dict | None = None):
+    """The terms of equation 11, a panel for each unit, from the trainer's log: in training (lines)
+    and on held-out text (dots). Panels that nothing was logged for are left out.
+
+    The log sums attention and hidden losses over K = `iterations`; shown is their mean. A term
+    whose weight in `weights` is 0 is not drawn: nothing was trained by it.
     """
-    figure, (left, right) = _axes(2, width=9, height=3.9)
     log = pd.DataFrame(history).set_index("step")
-    training = log[log["loss"].notna()]
-    for term, (label, colour) in TERMS.items():
-        if term in training:
-            values = training[term].dropna()
-            summed = iterations if term in ("attention", "hidden") else 1
-            left.plot(values.index, values / summed, color=colour, label=label)
-    left.set(xlabel="step", ylabel="loss (weights not applied)", yscale="log", title="Training")
-    lines, labels = left.get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=8.5)
-    held_out = {
-        "eval_hidden": ("hidden states, 1 - cosine", COLOURS["student"]),
-        "eval_attention_row": ("attention, KL of a row (nats)", COLOURS["extra"]),
-    }
-    for name, (label, colour) in held_out.items():
-        if name in log:
-            values = log[name].dropna()
-            right.plot(values.index, values, "o-", color=colour, label=label)
-    right.set(xlabel="step", ylabel="mean over iterations", title="Held-out text")
-    right.set_ylim(bottom=0)
-    right.legend(fontsize=8.5)
+    trained = [term for term in TERMS if term in log and (weights or {}).get(term, 1)]
+    panels = {}
+    for title, (unit, terms, held_out) in CURVES.items():
+        drawn = [term for term in terms if term in trained]
+        if drawn or held_out in log:
+            panels[title] = unit, drawn, held_out
+    figure, axes = _axes(len(panels), width=9, height=3.6)
+    for axis, (title, (unit, terms, held_out)) in zip(axes, panels.items(), strict=True):
+        for term in terms:
+            label, colour = TERMS[term]
+            values = log[term].dropna() / (iterations if term in ("attention", "hidden") else 1)
+            axis.plot(values.index, values, color=colour, label=f"training, {label}")
+        if held_out in log:
+            values, colour = log[held_out].dropna(), TERMS[held_out.split("_")[1]][1]
+            axis.plot(values.index, values, "o", color=colour, mec="black", label="held-out text")
+        axis.set(title=title, xlabel="step", ylabel=unit, ylim=(0, None))
+        axis.legend(fontsize=8.5)
     return figure
 
 
 def agreement_maps(divergences: dict, layer_map: list[int], unit="KL of a row, nats"):
-    """How far each head is from its teacher's: {model: (K, N_h)}, the best has a frame."""
+    """How far each head is from its teacher's: {model: (K, N_h)}; the closest has a frame."""
     figure, axes = _axes(len(divergences), width=9, height=1.5 + 0.42 * len(layer_map))
     largest = max(values.max() for values in divergences.values())
     shades = sns.blend_palette(["white", "#555555"], as_cmap=True)
     rows = [f"iteration {k}\nlayer {layer}" for k, layer in enumerate(layer_map, 1)]
     for axis, (model, values) in zip(axes, divergences.items(), strict=True):
         table = pd.DataFrame(values, rows, range(1, values.shape[1] + 1))
-        style = {"cmap": shades, "vmin": 0, "vmax": largest, "annot_kws": {"fontsize": 8}}
-        sns.heatmap(table, annot=True, fmt=".1f", cbar=False, ax=axis, **style)
+        style = {"cmap": shades, "vmin": 0, "vmax": largest, "annot_kws": {"fontsize": 7}}
+        sns.heatmap(table, annot=True, fmt=".2f", cbar=False, ax=axis, **style)
         k, head = np.unravel_index(values.argmin(), values.shape)
         frame = {"fill": False, "lw": 2, "color": COLOURS["extra"], "clip_on": False}
         axis.add_patch(plt.Rectangle((head, k), 1, 1, **frame))
         axis.tick_params(labelsize=9, rotation=0, labelleft=axis is axes[0])
-        axis.set(title=model, xlabel="head")
+        axis.set(title=model, xlabel="head (green frame: the closest one)")
     figure.colorbar(axes[0].collections[0], ax=axes, label=unit)
     return figure
 
@@ -170,10 +176,15 @@ def effects(panels: dict, title: str):
     """Differences, their spread: {panel: (unit, {row: (value, whisker or None, [seeds' values])})}.
 
     A value without seeds is the paper's. Rows are those of the first panel; where another panel has
-    none, its place stays empty.
+    none, its place stays empty. All panels have one scale, on which every value and seed fits; a
+    whisker may leave it.
     """
     rows = list(next(iter(panels.values()))[1])
-    figure, axes = _axes(len(panels), width=9, height=1.5 + 0.42 * len(rows), sharey=True)
+    effects = [effect for _, values in panels.values() for effect in values.values()]
+    shown = [0, *(number for value, _, seeds in effects for number in (value, *seeds))]
+    least, most = min(shown), max(shown)
+    margin = 0.08 * (most - least)
+    figure, axes = _axes(len(panels), width=9, height=1.7 + 0.42 * len(rows), sharey=True)
     for axis, (panel, (unit, values)) in zip(axes, panels.items(), strict=True):
         axis.axvline(0, color="black", lw=1)
         for row, (value, whisker, seeds) in values.items():
@@ -181,15 +192,21 @@ def effects(panels: dict, title: str):
             colour = COLOURS["student" if seeds else "teacher"]
             axis.plot(seeds, [place + 0.22] * len(seeds), "|", ms=7, color=colour, alpha=0.6)
             axis.errorbar(value, place, xerr=whisker, fmt="o", ms=8, capsize=4, color=colour)
+            _note(axis, f"{round(value, 1) + 0.0:+.1f}", (value, place), (0, 7), ha="center")
         axis.set(title=panel, xlabel=unit, ylim=(len(rows) - 0.5, -0.5))
+        axis.set_xlim(least - margin, most + margin)
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 5, 10]))
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(rows)), rows)
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure
 
 
-def scores_side_by_side(panels: dict):
-    """A bar a system, a dot a seed where it has several: {title: (unit, {system: [scores]})}."""
+def scores_side_by_side(panels: dict, guesses: dict | None = None):
+    """A bar a system, a dot a seed where it has several: {title: (unit, {system: [scores]})}.
+
+    guesses: {title: (score, words)} of what needs no model, a dotted line each.
+    """
     systems = list(next(iter(panels.values()))[1])
     figure, axes = _axes(len(panels), width=9, height=1.1 + 0.48 * len(systems), sharey=True)
     for axis, (title, (unit, scores)) in zip(axes, panels.items(), strict=True):
@@ -203,23 +220,26 @@ def scores_side_by_side(panels: dict):
         least = min(0, *(min(seeds) for seeds in scores.values()))
         axis.set(xlabel=unit, title=title, xlim=(least, 1))
         axis.grid(axis="y", visible=False)
+        if title in (guesses or {}):
+            score, words = guesses[title]
+            axis.axvline(score, color="black", ls=":")
+            axis.set_xlabel(f"{unit}\n(dotted: {words}, {score:.2f})")
     axes[0].invert_yaxis()
     return figure
 
 
+MARKS = {"MiniALBERT": "D", "ALBERT-6": "s", "ALBERT-12": "s"}  # of families in Table 1; else a dot
+
+
 def score_against_parameters(averages: dict, column="", paper=None, ours=None):
     """Score against size, {model: (millions, percent)}: left the paper's averages; right, where a
-    column is named, that task's: the paper's (grey) and those of our systems."""
+    column is named, that task's: the paper's models, and as stars our systems."""
     figure, axes = _axes(1 + bool(column), width=9.2, height=4)
     left = axes[0]
-    marks = {"MiniALBERT": "D", "ALBERT-6": "s", "ALBERT-12": "s", "BERT-base": "o"}
-    for name, (millions, score) in averages.items():
-        family = name.partition(",")[0]  # "MiniALBERT, rank 128, adapters"
-        colour = system_colour(family) if family in marks else COLOURS["random"]
-        mark = marks.get(family, "o")
-        left.plot(millions, score, mark, ms=7, color=colour, mec="white", mew=0.5)
-        if family != "MiniALBERT":
-            _note(left, name, (millions, score), (0, -13), ha="center")
+    _papers_models(left, averages)
+    for name, point in averages.items():
+        if not name.startswith("MiniALBERT"):
+            _note(left, name, point, (0, -13), ha="center")
     students = [point for name, point in averages.items() if name.startswith("MiniALBERT")]
     best = max(students, key=lambda point: point[1])
     _note(left, "MiniALBERT", best, (8, 6), color=COLOURS["student"])
@@ -233,19 +253,29 @@ def score_against_parameters(averages: dict, column="", paper=None, ours=None):
     return figure
 
 
+def _papers_models(axis, points):
+    """The paper's models, each family with its mark and colour: {name: (millions, percent)}."""
+    for name, (millions, score) in points.items():
+        family = name.partition(",")[0]  # "MiniALBERT, rank 128, adapters"
+        known = family in MARKS or family == "BERT-base"
+        colour = system_colour(family) if known else COLOURS["random"]
+        axis.plot(millions, score, MARKS.get(family, "o"), ms=7, color=colour, mec="white", mew=0.5)
+
+
 def _ours_beside_the_papers(axis, column, paper, ours):
-    theirs = np.array(list(paper.values())).reshape(-1, 2)
-    axis.plot(*theirs.T, "o", ms=5, color="#bbbbbb", label="the paper's models")
+    _papers_models(axis, paper)
     for system, (millions, score) in ours.items():
         look = {"color": system_colour(system), "mec": "black", "mew": 0.5}
-        axis.plot(millions, score, "*", ms=15, label=f"{system}, here", **look)
-    least = min([0, *(score for _, score in ours.values())])
-    axis.set(title=f"The column {column}", ylim=(least - 3, 100))
-    axis.legend(fontsize=8.5, loc="lower right")
+        _note(axis, f"{system} {score:.1f}", (millions, score), (9, -3))
+        axis.plot(millions, score, "*", ms=11, **look)
+    least = min([70, *(score for _, score in ours.values())])
+    axis.set(title=f"{column}: stars are ours, marks as on the left", ylim=(least - 6, 94))
 
 
-def size_against_latency(models: dict):
+def size_against_latency(models: dict, measured=""):
     """Time against size: {model: (millions of parameters, time in DistilBERT's, least, most)}.
+
+    measured: in words, what was timed, as "one sentence of 128 tokens, one thread".
 
     Students are named "MiniALBERT 128" (their rank), with " + adapters" where they have some.
     """
@@ -259,7 +289,8 @@ def size_against_latency(models: dict):
         spread = [[ratio - least], [most - ratio]]
         axis.errorbar(millions, ratio, spread, fmt="o", ms=9, capsize=3, zorder=3, **look)
         if not rank:
-            _note(axis, name, (millions, ratio), (0, 12), ha="center", fontsize=11)
+            shift = (0, -36) if 0.8 < ratio < 0.95 else (0, 12)  # below the ranks
+            _note(axis, name, (millions, ratio), shift, ha="center", fontsize=11)
         elif adapters:
             _note(axis, f"rank {rank}", (millions, 1), (-4, -22), ha="center", fontsize=11)
     for label, face in (("no adapters", "white"), ("adapters", COLOURS["student"])):
@@ -267,6 +298,7 @@ def size_against_latency(models: dict):
         axis.plot([], [], "o", ms=9, label=f"MiniALBERT, {label}", **look)
     axis.set(xlabel="parameters (millions, logarithmic)", title="Smaller is not faster")
     axis.set_ylabel("time of a forward pass,\nDistilBERT = 1")
+    axis.set_title(measured, loc="right", fontsize=10, weight="normal")
     axis.set_ylim(0, 1.25 * max(most for *_, most in models.values()))
     _log_ticks(axis, [10, 20, 30, 50, 70, 110], (8, 150))
     axis.legend(loc="upper left", bbox_to_anchor=(0.22, 1), fontsize=9)
