@@ -42,3 +42,31 @@ def check_dice(answer):
         assert not np.allclose(first, answer(*other, 1000)), f"the same numbers for another {name}"
     mixed = np.allclose(answer(0, 1, 2, 9), answer(0, 2, 1, 9))
     assert not mixed, "epoch and example add up: keep them apart"
+
+
+@exercises.check("fairer masks")
+def check_fair_places(answer):
+    def places(epochs, seed=1, count=60):
+        """(epochs, 150, count): what is asked for in 150 windows."""
+        asked = [[answer(seed, epoch, n, count) for n in range(150)] for epoch in epochs]
+        return np.array(asked, dtype=bool)
+
+    before = global_states()
+    first, second = places(range(6)), places(range(6, 12))
+    assert first.shape == (6, 150, 60), "give `count` booleans"
+    assert before == global_states(), "it moves a global generator, which others use"
+    assert np.array_equal(places([4])[0], first[4]), "asked again, it gives other places"
+    for epoch, asked in enumerate([*first, *second]):
+        share = asked.mean()
+        assert 0.14 < share < 0.16, (
+            f"epoch {epoch} asks for {share:.1%} of the tokens, not for 15 %"
+        )
+    rarest = np.concatenate([first, second]).mean((0, 1)).min()
+    assert rarest > 0.1, f"one place of the windows is asked for in {rarest:.0%} of the cases"
+    for name, other in (("seed", places(range(6), seed=2)), ("six epochs", second)):
+        repeated = max((ours & theirs).sum() / ours.sum() for ours in first for theirs in other)
+        assert repeated < 0.3, f"another {name}, and still {repeated:.0%} of a mask is the same"
+    repeated = (first[0, 0] & first[0, 1:]).sum() / first[0, 0].sum() / 149
+    assert repeated < 0.3, "all windows have the same mask"
+    reached = first.any(0).mean()
+    assert reached > 0.8, f"six epochs ask for {reached:.0%} of the tokens; 80 % pass, ours 90 %"
