@@ -45,3 +45,13 @@ for (const kind of ['mouseover', 'mouseleave', 'click', 'dblclick', 'change'])
   document.addEventListener(kind, repeat, true);
 for (const kind of ['click', 'change'])
   document.querySelector('main').addEventListener(kind, keep);
+
+// A page narrower than both models shows them smaller, so that no head is cut off.
+function fit() {
+  const main = document.querySelector('main');
+  main.style.zoom = 1;
+  main.style.zoom = Math.min(1, innerWidth / main.scrollWidth);
+}
+
+addEventListener('resize', fit);
+fit();
