@@ -501,6 +501,23 @@ def test_a_changed_result_changes_the_verdict(tmp_path):
     assert (after.verdict, after.evidence, after.command) == ("not run", "", "snakemake lab/glue")
 
 
+def test_the_longest_runs_decide(tmp_path):
+    """Those of other lengths are not mixed in, and serve where the longest lack a side."""
+    claim = Claim("", "", "", "measured", "", notebook="12_ablations", a={"variant": "both"})
+    claim = replace(claim, b={"variant": "none"}, expects="more")
+
+    def record(variant, score):
+        return {"task": "stsb", "seed": 0, "variant": variant, "score": score}
+
+    short, long = [record("both", 0.3), record("none", 0.2)], [record("both", 0.9)]
+    put(tmp_path / "short/result.json", "12_ablations", short, {"steps": 150})
+    put(tmp_path / "long/result.json", "12_ablations", long, {"steps": 960})
+    assert decide(claim, load_results(tmp_path)).effect == "stsb +10.0, one seed"
+    put(tmp_path / "long/result.json", "12_ablations", [*long, record("none", 0.4)], {"steps": 960})
+    after = decide(claim, load_results(tmp_path))
+    assert after.effect == "stsb +50.0, one seed" and "long" in after.evidence
+
+
 def test_the_stored_results_decide():
     """One model a name among them, or they would be refused."""
     entries = ledger.ledger(load_results(ROOT / "figures/data"))

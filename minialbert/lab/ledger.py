@@ -256,7 +256,15 @@ def _measured(claim, results) -> dict:
     """The fields of an entry that results decide."""
     records = [record for record in results if record["source"] == claim.notebook]
     command = claim.command or _file()["commands"][claim.notebook]
-    effects = effects_of(claim, records)
+    by_steps = defaultdict(list)  # students trained for other numbers of steps are not compared
+    for record in records:
+        by_steps[record["run"]["parameters"].get("steps") or 0].append(record)
+    effects = {}
+    for steps in sorted(by_steps, reverse=True):  # the longest that has both sides
+        records = by_steps[steps]
+        effects = effects_of(claim, records)
+        if effects:
+            break
     if not effects:
         return {"verdict": "not run", "command": command}
     known = [effect for effect in effects.values() if math.isfinite(effect.half)]
