@@ -1,6 +1,7 @@
 """What holds of the repository as a whole: one list of packages, two wings, no machine's paths."""
 
 import ast
+import csv
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from conftest import ROOT
 
 from minialbert.lab import paper, plans
 from minialbert.lab.parameters import check, notebook_parameters, read_yaml
+from minialbert.lab.refresh import read_notebook
 from minialbert.lab.run import load
 
 METHOD = sorted((ROOT / "minialbert").glob("*.py"))
@@ -25,6 +27,11 @@ PARAMETER_FILES = sorted((ROOT / "notebooks/params").glob("**/*.yaml"))
 
 def text(name) -> str:
     return (ROOT / name).read_text(encoding="utf8")
+
+
+def course() -> list:
+    """The rows of chapters.csv."""
+    return list(csv.DictReader(text("minialbert/lab/chapters.csv").splitlines()))
 
 
 def committed() -> list:
@@ -144,10 +151,9 @@ def readme_row(task, records):
 
 
 def stored(notebook) -> dict:
-    """{file name: its record} of a notebook's stored results that count."""
+    """{file name: its record} of a notebook's stored results."""
     found = load(ROOT / "figures/data", notebook=notebook)
-    named = {os.path.basename(one["file"]).partition(".")[0]: one for one in found}
-    return {name: one for name, one in named.items() if name != "glue_recipe"}  # rates tried
+    return {os.path.basename(one["file"]).partition(".")[0]: one for one in found}
 
 
 def test_readmes_scores_are_the_stored_ones():
@@ -180,6 +186,18 @@ def test_readme_says_in_words_what_is_stored():
     for system in SYSTEMS:
         tuned = fmean(one["score"] for one in records if one["system"] == system)
         assert f"{system} {untuned[system]:.2f} and {tuned:.2f}" in words
+
+
+@pytest.mark.parametrize("chapter", course(), ids=lambda chapter: chapter["notebook"][:2])
+def test_minutes_to_read_are_reckoned(chapter):
+    """150 words or 12 lines of code a minute, as 00 says, to five minutes."""
+    cells = read_notebook(ROOT / f"notebooks/{chapter['notebook']}.ipynb").cells
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    lines = sum(bool(line.strip()) for line in code.splitlines())
+    assert abs(int(chapter["read"]) - (words / 150 + lines / 12)) <= 5
+    if chapter["notebook"][:2] != "00":
+        assert f"about {chapter['read']} minutes to read" in cells[0].source
 
 
 def test_the_shipped_students_card_says_what_is_stored():
