@@ -57,13 +57,10 @@ def build_windows(
     if not (3 <= window <= most and 0 <= overlap <= window - 3):
         raise CorpusError(f"{window=}: use 3 to {most}; {overlap=}: use 0 to window - 3")
 
-    choices = {"window": window, "overlap": overlap, "max_windows": max_windows}
-    choices |= {"seed": seed, "keep_tails": keep_tails}
     integer = Value("int64")
     with FileLock(sources.cache_dir() / "windows.lock"):  # of several processes one cuts
         windows = dataset.with_format(None).map(
-            _cut,
-            fn_kwargs=choices | {"tokenizer": tokenizer},
+            _cutter(tokenizer, window, overlap, max_windows, seed, keep_tails),
             with_indices=True,
             batched=True,
             input_columns=[text_column],
@@ -80,27 +77,31 @@ def build_windows(
     return windows
 
 
-def _cut(texts, rows, tokenizer, window, overlap, max_windows, seed, keep_tails):
-    """The windows of some articles, as columns."""
-    found = {"input_ids": [], "article": [], "start": []}
-    for text, row in zip(texts, rows, strict=True):
-        windows = tokenizer(
-            text or "",
-            truncation=True,
-            max_length=window,
-            stride=overlap,
-            return_overflowing_tokens=True,
-            padding=False,  # a tokenizer may have been saved with padding
-        )["input_ids"]
-        shortest = 3 if keep_tails else window
-        kept = [n for n, ids in enumerate(windows) if len(ids) >= shortest]
-        if max_windows is not None and len(kept) > max_windows:
-            rng = np.random.default_rng([seed, zlib.crc32(text.encode())])
-            kept = sorted(rng.choice(kept, max_windows, replace=False).tolist())
-        found["input_ids"] += [windows[n] for n in kept]
-        found["article"] += [row] * len(kept)
-        found["start"] += [n * (window - 2 - overlap) for n in kept]
-    return found
+def _cutter(tokenizer, window, overlap, max_windows, seed, keep_tails):
+    """What cuts articles: a function made here, since `datasets` knows such a one by its code."""
+
+    def cut(texts, rows):
+        found = {"input_ids": [], "article": [], "start": []}
+        for text, row in zip(texts, rows, strict=True):
+            windows = tokenizer(
+                text or "",
+                truncation=True,
+                max_length=window,
+                stride=overlap,
+                return_overflowing_tokens=True,
+                padding=False,  # a tokenizer may have been saved with padding
+            )["input_ids"]
+            shortest = 3 if keep_tails else window
+            kept = [n for n, ids in enumerate(windows) if len(ids) >= shortest]
+            if max_windows is not None and len(kept) > max_windows:
+                rng = np.random.default_rng([seed, zlib.crc32(text.encode())])
+                kept = sorted(rng.choice(kept, max_windows, replace=False).tolist())
+            found["input_ids"] += [windows[n] for n in kept]
+            found["article"] += [row] * len(kept)
+            found["start"] += [n * (window - 2 - overlap) for n in kept]
+        return found
+
+    return cut
 
 
 def mask_tokens(input_ids, tokenizer, *, seed, epoch, examples, probability=0.15, share=1.0):
