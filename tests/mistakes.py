@@ -16,6 +16,7 @@ LOSSES, MODELING = "tests/test_losses.py", "tests/test_modeling.py"
 CORPUS, TASKS = "tests/test_corpus.py", "tests/test_tasks.py"
 OBJECTIVE = "tests/test_distillation.py::test_the_objective_is_equation_11"
 TABLES = "tests/test_distillation.py::test_embeddings_start_from_the_teacher"
+LOOP = "notebooks/02_recursive_student.ipynb"
 ADAPTERS = "notebooks/03_bottleneck_adapters.ipynb"
 FACTORS = "notebooks/04_embedding_factorisation.ipynb"
 OF_LOSSES = "notebooks/05_distillation_losses.ipynb"
@@ -42,28 +43,28 @@ MISTAKES = [
         "losses.py",
         "rows = attention_mask.sum().clamp_min(1)",
         "rows = attention_mask.numel()",
-        LOSSES,
+        OF_LOSSES,
     ),
-    Mistake("losses.py", "divergence * attention_mask[:, None, :]", "divergence", LOSSES),
-    Mistake("losses.py", "(distance * attention_mask).sum()", "distance.sum()", LOSSES),
+    Mistake("losses.py", "divergence * attention_mask[:, None, :]", "divergence", OF_LOSSES),
+    Mistake("losses.py", "(distance * attention_mask).sum()", "distance.sum()", OF_LOSSES),
     Mistake("losses.py", "divergence * temperature**2", "divergence * temperature", OF_LOSSES),
-    Mistake("losses.py", "chosen = labels != -100", "chosen = labels != 0", LOSSES),
+    Mistake("losses.py", "chosen = labels != -100", "chosen = labels != 0", OF_LOSSES),
     Mistake("losses.py", "/ x.shape[-1] ** 0.5", "/ x.shape[-1]", LOSSES),
     Mistake(
         "losses.py",
         "F.kl_div(student, _log_softmax(teacher),",
         "F.kl_div(_log_softmax(teacher), student,",
-        OBJECTIVE,
+        OF_LOSSES,
     ),
     # no residual, another bend, another scale; one pair of adapters for all; never stopping early
     Mistake("modeling.py", "F.gelu(self.down(x))) + x)", "F.gelu(self.down(x))))", ADAPTERS),
     Mistake("modeling.py", "F.gelu(self.down(x))", "F.relu(self.down(x))", ADAPTERS),
     Mistake("modeling.py", "self.head_size**-0.5", "x.shape[-1] ** -0.5", ADAPTERS),
-    Mistake("modeling.py", "self.attention_adapters[k]", "self.attention_adapters[0]", MODELING),
+    Mistake("modeling.py", "self.attention_adapters[k]", "self.attention_adapters[0]", ADAPTERS),
     Mistake("modeling.py", "self.ffn_adapters[k]", "self.ffn_adapters[-1]", ADAPTERS),
     Mistake("modeling.py", "LayerNorm(x + mixed)", "LayerNorm(mixed)", ADAPTERS),
     Mistake(
-        "modeling.py", "for k in range(iterations)", "for k in range(self.num_iterations)", MODELING
+        "modeling.py", "for k in range(iterations)", "for k in range(self.num_iterations)", LOOP
     ),
     Mistake("modeling.py", "x = words + types +", "x = words +", FACTORS),
     Mistake(
