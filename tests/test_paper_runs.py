@@ -89,7 +89,8 @@ def course(tmp_path_factory):
     for there in [ROOT / "figures", ROOT / "minialbert"]:
         (root / there.name).rmdir()
         (root / there.name).symlink_to(there)
-    for there in [*ROOT.glob("notebooks/*.ipynb"), ROOT / "Snakefile", ROOT / "profiles"]:
+    read = [ROOT / "notebooks/checks", *ROOT.glob("notebooks/*.ipynb")]
+    for there in [*read, ROOT / "Snakefile", ROOT / "profiles"]:
         (root / there.relative_to(ROOT)).symlink_to(there)
     for name in tasks.TASKS:
         if tasks.TASKS[name].kind == "tagging" and tasks.TASKS[name].config:
