@@ -184,7 +184,8 @@ def effects(panels: dict, title: str):
     shown = [0, *(number for value, _, seeds in effects for number in (value, *seeds))]
     least, most = min(shown), max(shown)
     margin = 0.08 * (most - least)
-    figure, axes = _axes(len(panels), width=9, height=1.7 + 0.42 * len(rows), sharey=True)
+    size = {"width": 2.4 + 2.2 * len(panels), "height": 1.7 + 0.42 * len(rows)}
+    figure, axes = _axes(len(panels), **size, sharey=True)
     for axis, (panel, (unit, values)) in zip(axes, panels.items(), strict=True):
         axis.axvline(0, color="black", lw=1)
         for row, (value, whisker, seeds) in values.items():
@@ -195,7 +196,7 @@ def effects(panels: dict, title: str):
             _note(axis, f"{round(value, 1) + 0.0:+.1f}", (value, place), (0, 7), ha="center")
         axis.set(title=panel, xlabel=unit, ylim=(len(rows) - 0.5, -0.5))
         axis.set_xlim(least - margin, most + margin)
-        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 5, 10]))
+        axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(rows)), rows)
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
