@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from minialbert.lab import paper, plans
+from minialbert.lab import ledger, paper, plans
 from minialbert.lab.parameters import check, notebook_parameters, read_yaml
 from minialbert.lab.refresh import read_notebook
 from minialbert.lab.run import load
@@ -186,6 +186,35 @@ def test_readme_says_in_words_what_is_stored():
     for system in SYSTEMS:
         tuned = fmean(one["score"] for one in records if one["system"] == system)
         assert f"{system} {untuned[system]:.2f} and {tuned:.2f}" in words
+
+
+def test_the_words_on_ablations_are_what_is_stored():
+    """Of README, its picture's words, and notebook 12's paragraph."""
+    runs = ledger.load_results(ROOT / "figures/data")
+    runs = [one for one in runs if one["run"]["parameters"].get("steps") == 960]
+
+    def change(task, of, minus=("both", "published")):
+        sides = [dict(zip(("variant", "reduction"), pair)) for pair in (of, minus)]
+        found = [ledger.scores_of(runs, {"task": task, **side}) for side in sides]
+        effect = ledger.measure_effect(*found)
+        return f"{100 * effect.value:+.1f}", f"{100 * effect.half:.1f}"
+
+    readme = " ".join(text("README.md").split())
+    value, half = change("stsb", ("both", "row"), ("hidden", "published"))
+    told = f"{value.lstrip('+')} ± {half} points"
+    assert told in readme and told in text("notebooks/12_ablations.ipynb")
+    variants = {
+        "hidden states alone": ("hidden", "published"),
+        "maps alone": ("attention", "published"),
+        "maps alone by a row's KL": ("attention", "row"),
+        "both by a row's KL": ("both", "row"),
+        "no alignment": ("start", "published"),
+    }
+    untuned = [f"{name} {change('similarity', of)[0]}" for name, of in variants.items()]
+    assert ", ".join(untuned) in readme
+    assert ", ".join(change("stsb", of)[0] for of in variants.values()) in readme
+    films = [float(change("rotten_tomatoes", of)[0]) for of in variants.values()]
+    assert f"between {min(films)} and {max(films)}" in readme
 
 
 @pytest.mark.parametrize("chapter", course(), ids=lambda chapter: chapter["notebook"][:2])
