@@ -160,6 +160,8 @@ def test_the_courses_plans_can_be_run_and_know_what_they_need():
     row = plans.targets(runs)["paper/table1/minialbert-128"]
     assert len(row) == 8
     assert {need for run in row for need in run.needs} == {"paper/distil_students/minialbert-128"}
+    seeds = [f"lab/recipe/chosen,seed={seed}" for seed in (0, 1, 2)]  # a "{seed}" in a path
+    assert set(seeds) < set(runs["lab/recipe_tuned/stsb"].needs)
     assert len(plans.targets(runs)["paper/table1"]) == 18 * 8
     assert len(plans.targets(runs)["paper/table2"]) == 19 * 4
     costs = [plans.costs.gpu_hours(run, runs, 50) for run in runs.values()]

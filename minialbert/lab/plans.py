@@ -248,12 +248,13 @@ def _add(run: PlannedRun, runs: dict):
 
 
 def _find_needs(runs: dict, root: Path):
-    """A run needs another if any text among its parameters points into the other's folder."""
+    """A run needs another if any text among its parameters points into the other's folder; with
+    "{seed}" in it, one for each of its seeds."""
     by_folder = {os.path.abspath(run.folder): run.name for run in runs.values()}
     for run in runs.values():
-        needs = set()
-        for text in _texts(run.given):
-            path = Path(os.path.abspath(root / "notebooks" / text))
+        needs, seeds = set(), run.parameters.get("seeds", [0])
+        for text, seed in itertools.product(_texts(run.given), seeds):
+            path = Path(os.path.abspath(root / "notebooks" / text.replace("{seed}", str(seed))))
             needs |= {by_folder.get(str(folder)) for folder in [path, *path.parents]}
         run.needs = sorted(needs - {None})
     try:
