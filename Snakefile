@@ -81,7 +81,8 @@ rule run:
         notebook=lambda wildcards: RUNS[wildcards.run].notebook,
         executed=lambda wildcards: f"runs/{wildcards.run}/{RUNS[wildcards.run].notebook.name}",
         parameters=lambda wildcards: yaml.safe_dump(
-            RUNS[wildcards.run].given | {"run_folder": f"../runs/{wildcards.run}"}
+            RUNS[wildcards.run].given | {"run_folder": f"../runs/{wildcards.run}"},
+            sort_keys=False,  # systems are tuned in the plan's order
         ),
         cost=lambda wildcards: plans.cost([RUNS[wildcards.run]], RUNS, TFLOPS),
     message:

@@ -126,11 +126,16 @@ def compare(
             the seed: a distillation a tuning. once: see `tune`.
 
     Returns {name: result of `tune`}. FinetuningError, before anything is trained: a system's
-    unknown, mistyped or missing field.
+    unknown, mistyped or missing field, or one taught by a system below it.
     """
-    a, grids = arguments, {}
+    a, grids, order = arguments, {}, list(systems)
     planned = {name: _system(name, own, a, data.task.name) for name, own in systems.items()}
     teachers = {one.taught_by for one in planned.values()}
+    for name, one in planned.items():
+        if one.taught_by in order[order.index(name) :]:
+            raise FinetuningError(
+                f"system '{name}' must stand below '{one.taught_by}', its teacher."
+            )
     for name, own in systems.items():
         grid = {"learning_rate": a.learning_rates, "batch_size": a.batch_sizes}
         grid["epochs"] = a.epochs_tried

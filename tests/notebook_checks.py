@@ -1,13 +1,20 @@
 """What is asked of a committed notebook. Each check takes it and returns a list of complaints."""
 
 import ast
+import importlib.util
 import io
 import re
 import tokenize
 
 import nbformat
+from conftest import ROOT
 
 from minialbert.lab import refresh
+
+# nbval's comparison, a module of the notebooks
+_spec = importlib.util.spec_from_file_location("tolerance", ROOT / "notebooks/conftest.py")
+tolerance = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tolerance)
 
 UNCOMPARED = {"nbval-ignore-output", "nbval-skip", "raises-exception"}
 SMALLEST_SHARE = 0.4  # of code cells, whose outputs nbval compares; half over the course

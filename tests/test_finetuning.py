@@ -510,6 +510,7 @@ def test_a_comparison_trains_each_system_by_the_same_rules(data, checkpoint, tmp
         ({"a": {"model": "m", "learning_rat": 1.0}}, "(?s)system 'a'.*learning_rat"),
         ({"a": {"model": "m"}, "b": {"model": "m", "epochs": "two"}}, "(?s)system 'b'.*epochs"),
         ({"a": {}}, "(?s)system 'a'.*model.*required"),
+        ({"a": {"model": "x", "taught_by": "b"}, "b": {"model": "x"}}, "'a' must stand below 'b'"),
     ],
 )
 def test_a_wrong_system_is_refused_before_any_training(data, tmp_path, systems, message):

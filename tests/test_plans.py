@@ -278,6 +278,8 @@ def test_runs_of_a_plan_killed_twice_are_each_made_once(plan, course, snakemake)
     assert all(records(course)[name] == record for name, record in kept.items())
     made = [file.read_text() for file in course.glob("runs/lab/trial/*/made.txt")]
     assert made == 6 * ["once\n"]
+    given = (course / "runs/lab/trial/first/parameters.yaml").read_text()
+    assert list(yaml.safe_load(given))[:2] == ["number", "nap"]  # in the plan's order
 
 
 @posix

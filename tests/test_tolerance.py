@@ -1,13 +1,7 @@
 """nbval's comparison in `notebooks/conftest.py`: same words, numbers that are close."""
 
-import importlib.util
-
 import pytest
-from conftest import ROOT
-
-_spec = importlib.util.spec_from_file_location("tolerance", ROOT / "notebooks/conftest.py")
-tolerance = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tolerance)
+from notebook_checks import tolerance
 
 
 @pytest.mark.parametrize(

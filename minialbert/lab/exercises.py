@@ -9,7 +9,8 @@ import torch
 def check(name: str):
     """Decorator for an exercise's check, a function of the reader's answer that asserts.
 
-    Called, it prints "passed", or "not yet" and why, and leaves the notebook's random state alone.
+    Called, it prints "passed" and the text that the check returns (an open exercise's score), or
+    "not yet" and why. It leaves the notebook's random state alone.
     """
 
     def decorate(asserts):
@@ -18,8 +19,8 @@ def check(name: str):
             try:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(0)
-                    asserts(answer)
-                print(f"passed: {name}")
+                    score = asserts(answer)
+                print(f"passed: {name}" + (f": {score}" if score else ""))
             except Exception as error:
                 print(f"not yet: {name}: {_reason(error, answer)}")
 

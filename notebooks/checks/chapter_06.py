@@ -69,4 +69,6 @@ def check_fair_places(answer):
     repeated = (first[0, 0] & first[0, 1:]).sum() / first[0, 0].sum() / 149
     assert repeated < 0.3, "all windows have the same mask"
     reached = first.any(0).mean()
-    assert reached > 0.8, f"six epochs ask for {reached:.0%} of the tokens; 80 % pass, ours 90 %"
+    score = f"six epochs ask for {reached:.0%} of the tokens"
+    assert reached > 0.8, f"{score}; 80 % pass"
+    return score

@@ -8,8 +8,6 @@ from scipy.special import softmax
 
 from minialbert.lab import exercises
 
-OURS = 0.0596  # mean JS of our matching
-
 
 @exercises.check("a distance with a ceiling")
 def check_js(answer):
@@ -119,6 +117,6 @@ def matching_scores(answer) -> dict:
 def check_match_heads(answer):
     scores = matching_scores(answer)
     said = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
-    assert scores["yours"] < scores["closest pair first"] - 1e-6, (
-        f"mean JS on new sentences: {said}; ours has {OURS:.4f}"
-    )
+    said = f"mean JS on new sentences: {said}"
+    assert scores["yours"] < scores["closest pair first"] - 1e-6, f"{said}: beat the second"
+    return said

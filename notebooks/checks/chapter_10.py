@@ -8,8 +8,6 @@ from seqeval.metrics import f1_score
 
 from minialbert.lab import exercises
 
-OURS = 0.884  # entity F1 of our tagger on the toy task
-
 
 @exercises.check("count entities")
 def check_entity_f1(answer):
@@ -95,11 +93,12 @@ def list_scores(answer) -> dict:
     assert [*map(len, found)] == [*map(len, there)], "return one tag for each word of each sentence"
     assert seconds < 2, f"{seconds:.1f} seconds; the budget is two"
     listed = f1_score(there, dictionary(train, sentences))
-    return {"yours": float(f1_score(there, found)), "the dictionary": float(listed), "ours": OURS}
+    return {"yours": float(f1_score(there, found)), "the dictionary": float(listed)}
 
 
 @exercises.check("beat the list")
 def check_tag_words(answer):
     scores = list_scores(answer)
-    said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
-    assert scores["yours"] > scores["the dictionary"] + 0.02, f"entity F1: {said}"
+    said = "entity F1: " + ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    assert scores["yours"] > scores["the dictionary"] + 0.02, f"{said}: get 0.02 above it"
+    return said
