@@ -6,6 +6,7 @@ Its readers' browsers ask this site alone: MathJax comes along from an installed
 import json
 import re
 import shutil
+import textwrap
 from importlib.resources import files
 from pathlib import Path
 
@@ -39,13 +40,25 @@ MATHJAX = ["tex-mml-chtml.js", "output/chtml/fonts", "input/tex/extensions"]
 
 SLIDERS = "*Run this notebook to move the sliders and use the controls.*"
 ELSEWHERE = r'<link[^>]*\shref="https?://[^>]*>'  # matplotlib's animations ask for an icon font
+MOVING = '<img alt="An animation: the picture above it, step by step" id="_anim_img'
+
+
+def folded(line):
+    """A long sentence in lines that fit the page; what stands in columns is left alone."""
+    if "  " in line.strip():
+        return line
+    return textwrap.fill(line, 100, subsequent_indent="    ")
 
 
 def without_kernel(output):
     """A notebook's output as a page can show it: a widget is one line, a progress bar nothing."""
+    if "text" in output:
+        lines = "".join(output["text"]).split("\n")
+        return [output | {"text": "\n".join(map(folded, lines))}]
     data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
     if "text/html" in data:
         data["text/html"] = re.sub(ELSEWHERE, "", data["text/html"])
+        data["text/html"] = data["text/html"].replace('<img id="_anim_img', MOVING)
     if data.keys() == {"text/plain"}:
         if re.search(r"\?(it| examples)/s\]", data["text/plain"]):
             return []
@@ -54,10 +67,11 @@ def without_kernel(output):
     return [output | {"data": data} if data else output]
 
 
-def alt(outputs):
-    """The words of a cell's picture, where it has some: those of lab/diagrams.py do."""
-    pictures = [output.get("metadata", {}).get("image/png", {}) for output in outputs]
-    return next((picture["alt"] for picture in pictures if "alt" in picture), None)
+def alt(outputs, heading):
+    """The words of a cell's picture: its own, as lab/diagrams.py gives, or its section's."""
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    own = [picture.get("metadata", {}).get("image/png", {}).get("alt") for picture in pictures]
+    return next(filter(None, own), f"A plot of the section: {heading}") if pictures else None
 
 
 def view(source):
@@ -73,11 +87,13 @@ def prepare(app, name, source):
     """Called with each page's source before it is parsed."""
     if app.env.doc2path(name).suffix != ".ipynb":
         return
-    notebook = json.loads(source[0])
+    notebook, heading = json.loads(source[0]), ""
     for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            heading = ([heading] + re.findall(r"(?m)^#+ (.+)", "".join(cell["source"])))[-1]
         if cell["cell_type"] == "code":
             cell["outputs"] = [new for old in cell["outputs"] for new in without_kernel(old)]
-            if words := alt(cell["outputs"]):
+            if words := alt(cell["outputs"], heading):
                 cell["metadata"]["mystnb"] = {"image": {"alt": words}}
         for output in cell.get("outputs", []):
             if re.match("<(head|model) view", output.get("data", {}).get("text/plain", "")):
