@@ -134,7 +134,9 @@ class Claim:
 
     def show(self, value) -> str:
         """A value of its metric, for a reader: of scores in points."""
-        return f"{100 * value:+.1f}" if self.metric == "score" else f"{value:.3g}"
+        if self.metric != "score":
+            return f"{value:.3g}"
+        return f"{round(100 * value, 1) + 0.0:+.1f}"  # no -0.0
 
     def cells(self) -> set:
         """The differences it counts, each (where, the two sides in either order, metric, task).
