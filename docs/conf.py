@@ -67,11 +67,13 @@ def without_kernel(output):
     return [output | {"data": data} if data else output]
 
 
-def alt(outputs, heading):
-    """The words of a cell's picture: its own, as lab/diagrams.py gives, or its section's."""
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+def alt(cell, heading):
+    """The words of a cell's picture: those of lab/diagrams.py, its title, or its section's."""
+    pictures = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
     own = [picture.get("metadata", {}).get("image/png", {}).get("alt") for picture in pictures]
-    return next(filter(None, own), f"A plot of the section: {heading}") if pictures else None
+    titles = re.findall(r'title[=(]"([^"]+)"', "".join(cell["source"]))
+    words = filter(None, [*own, *(f"A plot: {title}" for title in titles), f"A plot: {heading}"])
+    return next(words) if pictures else None
 
 
 def view(source):
@@ -93,7 +95,7 @@ def prepare(app, name, source):
             heading = ([heading] + re.findall(r"(?m)^#+ (.+)", "".join(cell["source"])))[-1]
         if cell["cell_type"] == "code":
             cell["outputs"] = [new for old in cell["outputs"] for new in without_kernel(old)]
-            if words := alt(cell["outputs"], heading):
+            if words := alt(cell, heading):
                 cell["metadata"]["mystnb"] = {"image": {"alt": words}}
         for output in cell.get("outputs", []):
             if re.match("<(head|model) view", output.get("data", {}).get("text/plain", "")):

@@ -4,6 +4,7 @@ import functools
 import html.parser
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,9 +100,13 @@ def test_every_link_leads_somewhere(site):
 
 
 @needs_make
-def test_a_drawing_has_its_words(site):
-    chapter = (site / "notebooks/00_start_here.html").read_text(encoding="utf8")
-    assert 'alt="Four rows of chapters' in chapter
+def test_a_picture_has_words(site):
+    for name in CHAPTERS:
+        chapter = (site / f"notebooks/{name}.html").read_text(encoding="utf8")
+        for picture in re.findall(r"<img [^>]+>", chapter):
+            words = re.search(r'alt="([^"]*)"', picture)
+            assert words and " " in words[1], f"{name}: {picture[:200]}"
+    assert 'alt="Four rows of chapters' in (site / "notebooks/00_start_here.html").read_text("utf8")
 
 
 @needs_make
