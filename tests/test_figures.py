@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import ipywidgets
 import matplotlib
 import numpy as np
 import pytest
@@ -32,6 +33,14 @@ def test_a_system_has_its_colour_by_its_whole_name():
     assert figures.system_colour("teacher") == figures.COLOURS["teacher"]
     assert figures.system_colour("shipped student") != figures.system_colour("student")
     assert figures.system_colour("my teacher's friend") == figures.COLOURS["student"]
+
+
+def test_a_control_has_a_name_and_its_picture_follows():
+    drawn, sliders = [], [ipywidgets.IntSlider(1), ipywidgets.IntSlider(2, description="layer l")]
+    figures.explore(lambda **chosen: drawn.append(chosen), head=sliders[0], layer=sliders[1])
+    assert [slider.description for slider in sliders] == ["head", "layer l"]
+    sliders[0].value = 3
+    assert drawn == [{"head": 1, "layer": 2}, {"head": 3, "layer": 2}]
 
 
 def test_parameter_bars_stack_what_each_model_has():

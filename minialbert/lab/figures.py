@@ -30,7 +30,7 @@ def explore(draw, **controls):
 
     Args:
         draw: a function that draws with matplotlib; what it prints stands above the picture.
-        controls: {an argument of draw: a widget with a `value`}.
+        controls: {an argument of draw: a widget with a `value`}; it has that name if no other.
     """
     text, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
 
@@ -45,7 +45,8 @@ def explore(draw, **controls):
         picture.value = drawn.getvalue()
 
     show()
-    for control in controls.values():
+    for name, control in controls.items():
+        control.description = control.description or name
         control.observe(show, "value")
     box = ipywidgets.VBox([*controls.values(), text, picture])
     return box.add_class("explore")
