@@ -22,6 +22,7 @@ from notebook_checks import tolerance
         ("31 of 40", "32 of 40", ["tolerance-1"]),
         ("loss 0.01", "loss 0.02", ["tolerance-5%"]),  # a tag allows more, never less
         ("loss 0.1", "loss 0.4", ["tolerance-0.2", "tolerance-0.3"]),
+        ("start 0.1 0.2\nend 0.1", "start 0.3 0.4\nend 0.1", ["tolerance-0.2:st.rt"]),
     ],
 )
 def test_close_enough(committed, now, tags):
@@ -47,6 +48,8 @@ def test_close_enough(committed, now, tags):
         ("loss 0.10", "loss 0.13", ["tolerance-0.02"]),
         ("loss 2.00", "loss 2.20", ["tolerance-5%"]),
         ("31 of 40", "33 of 40", ["tolerance-1"]),
+        ("start 0.1\nend 0.1", "start 0.1\nend 0.3", ["tolerance-0.02", "tolerance-0.2:start"]),
+        ("end 0.1\nstart 0.1", "end 0.3\nstart 0.1", ["tolerance-0.2:start"]),
         ("torch 2.13.0", "torch 2.14.0", ["tolerance-1"]),  # a version, not a number
         ("layer_3", "layer_4", ["tolerance-1"]),
         ("0.120.13", "0.12 0.13", []),
