@@ -90,7 +90,7 @@ def quantise(model, tokenizer, folder, *, int8=True, per_row=True, guard_bit=Tru
         part.save_pretrained(folder)
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     graph = {"input_names": answer.names, "output_names": ["answer"], "external_data": False}
-    graph["dynamic_shapes"] = ([free] * len(answer.names),)
+    graph["dynamic_shapes"] = ((free,) * len(answer.names),)
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in answer.names)
     with tempfile.TemporaryDirectory() as aside, _quiet():
         raw, clean = Path(aside, "raw.onnx"), Path(aside, "clean.onnx")
