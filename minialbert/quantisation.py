@@ -1,7 +1,6 @@
 """A student in bytes: int8 files in which the one block stands once, and what runs them.
 
-A weight w is stored as a whole number q and the scale s of its row: w ~ s q.
-
+A weight is stored as a whole number n, and is n times the step (the scale) of its row.
 model -> `quantise` -> a folder with model.onnx -> `OnnxModel` -> arrays (needs the extra "small")
 model -> `round_weights` -> save_pretrained -> AutoModel, where this module has been imported
 """
@@ -10,7 +9,6 @@ import importlib
 import inspect
 import json
 import logging
-import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
@@ -30,35 +28,31 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SAME = ("Transpose", "Cast", "Identity", "Reshape", "DequantizeLinear")  # of a weight: still it
 
 
-class QuantisationError(RuntimeError):
-    """A model that cannot be stored as asked, or a package that is missing; says what to do."""
-
-
 def _package(name):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise QuantisationError(f"{error}: pip install 'minialbert[small]'") from None
+        raise ImportError(f"{error}: pip install 'minialbert[small]'") from None
 
 
 @contextmanager
-def _quiet():
-    """Without the exporters' remarks on themselves."""
+def _quiet():  # without the exporters' remarks on themselves
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    with warnings.catch_warnings(action="ignore"):
-        yield
-    logging.disable(before)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _Answer(nn.Module):
-    """A model whose output is one tensor: its logits, or the last states where it has no head."""
+    """A model with one tensor as its output: logits, or last states where it has no head."""
 
     def __init__(self, model):
         super().__init__()
         self.model = model
-        known = inspect.signature(model.forward).parameters
-        self.names = [name for name in INPUTS if name in known]
+        self.names = [n for n in INPUTS if n in inspect.signature(model.forward).parameters]
 
     def forward(self, *inputs):
         output = self.model(**dict(zip(self.names, inputs, strict=True)))
@@ -68,24 +62,22 @@ class _Answer(nn.Module):
 def quantise(model, tokenizer, folder, *, int8=True, per_row=True, guard_bit=True) -> Path:
     """A model as a file for ONNX Runtime, batch and length free, its shared block stored once.
 
-    Weights are rounded here, symmetrically; the states whenever a product meets them, each tensor
-    by its own range. Products add up whole numbers; LayerNorm, softmax and GELU stay in fp32.
+    Weights are rounded here; the states whenever a product meets them, each tensor by its own
+    range. Products add up whole numbers; LayerNorm, softmax and GELU stay in fp32.
 
     Args:
-        model: an encoder, or one with a classifier of sentences or of tokens, in fp32.
-        folder: gets model.onnx, config.json and the tokenizer's files.
-        int8: False: the same graph in fp32.
-        per_row: a scale for each output of a matrix, not one for the whole matrix.
+        model: an encoder, or one with a classifier of sentences or of tokens; goes to eval mode.
+        folder: gets model.onnx, config.json and the tokenizer's files; returned.
+        int8: False: the same in fp32. per_row: a scale for each output, not one for a matrix.
         guard_bit: 7 bits a weight, so that the 16-bit sums of older processors cannot overflow.
 
-    Returns the folder. QuantisationError: a missing package; weights that are not in fp32; a
-    product that stayed in fp32; a shared block that stands more than once.
+    Raises ImportError: the extra is missing; ValueError: the model is not in fp32; RuntimeError: a
+    product stayed in fp32, or the shared block stands more than once.
     """
-    _package("onnxscript")
-    quantization = _package("onnxruntime.quantization")
+    quantization, _ = _package("onnxruntime.quantization"), _package("onnxscript")
     if model.dtype != torch.float32:
-        raise QuantisationError(f"its weights are {model.dtype}, not fp32: give model.float().")
-    folder, answer, was_training = Path(folder), _Answer(model).eval(), model.training
+        raise ValueError(f"its weights are {model.dtype}, not fp32: give model.float().")
+    folder, answer = Path(folder), _Answer(model).eval()
     for part in (model.config, tokenizer):
         part.save_pretrained(folder)
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
@@ -93,44 +85,37 @@ def quantise(model, tokenizer, folder, *, int8=True, per_row=True, guard_bit=Tru
     graph["dynamic_shapes"] = ((free,) * len(answer.names),)
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in answer.names)
     with tempfile.TemporaryDirectory() as aside, _quiet():
-        raw, clean = Path(aside, "raw.onnx"), Path(aside, "clean.onnx")
+        raw, file = Path(aside, FILE), folder / FILE
         # optimize would fold a transpose into every use of a small weight: K copies of it
         torch.onnx.export(answer, example, raw, optimize=False, verbose=False, **graph)
         # K equal transposes of a weight become one, and that one is folded into the weight
-        quantization.quant_pre_process(raw, clean, skip_symbolic_shape=True)
-        how = {"per_channel": per_row, "reduce_range": guard_bit}
-        how["weight_type"] = quantization.QuantType.QInt8
+        quantization.quant_pre_process(raw, file, skip_symbolic_shape=True)
         if int8:
-            quantization.quantize_dynamic(clean, folder / FILE, **how)
-        else:
-            shutil.copy(clean, folder / FILE)
-    model.train(was_training)
+            how = {"per_channel": per_row, "reduce_range": guard_bit}
+            how["weight_type"] = quantization.QuantType.QInt8
+            quantization.quantize_dynamic(file, file, **how)
     every, whole = products(folder)
-    if int8 and whole < every:
-        raise QuantisationError(f"only {whole} of {every} products with weights are in int8.")
     copies = copies_of_block(folder) if model.config.model_type == "minialbert" else 1
-    if copies != 1:
-        raise QuantisationError(f"the shared block stands {copies} times in {folder}.")
+    if copies != 1 or int8 and whole < every:
+        found = f"{whole} of {every} products in int8, the shared block {copies} times"
+        raise RuntimeError(f"{folder} has {found}.")
     return folder
 
 
 class OnnxModel:
-    """A folder of `export` or `quantise`, run by ONNX Runtime; threads: None, as many as cores."""
+    """A folder of `quantise`, run by ONNX Runtime; threads: None, as many as there are cores."""
 
     def __init__(self, folder, threads=None):
-        runtime, file = _package("onnxruntime"), Path(folder, FILE)
-        if not file.is_file():
-            raise QuantisationError(f"{folder} holds no {FILE}: `quantise` makes one.")
+        runtime = _package("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        self.session = runtime.InferenceSession(file, options, ["CPUExecutionProvider"])
+        file, processor = Path(folder, FILE), ["CPUExecutionProvider"]
+        self.session = runtime.InferenceSession(file, options, processor)
         self.names = [one.name for one in self.session.get_inputs()]
 
     def __call__(self, input_ids, attention_mask=None, token_type_ids=None) -> np.ndarray:
         """Logits (B, C), of a tagger (B, T, C), or last states (B, T, d), of word pieces (B, T)."""
-        ids = np.asarray(input_ids, np.int64)
-        if ids.ndim != 2:
-            raise ValueError(f"input_ids have the shape {ids.shape}, not (batch, length).")
+        ids = np.asarray(input_ids)
         mask = np.ones_like(ids) if attention_mask is None else attention_mask
         types = np.zeros_like(ids) if token_type_ids is None else token_type_ids
         given = dict(zip(INPUTS, (ids, mask, types), strict=True))
@@ -154,8 +139,7 @@ def copies_of_block(folder) -> int:
     block, L of a BERT of L layers."""
     config, shapes = json.loads(Path(folder, "config.json").read_text(encoding="utf8")), []
     for file in Path(folder).glob("*.safetensors"):
-        with safe_open(file, framework="np") as tensors:
-            shapes += [tensors.get_slice(name).get_shape() for name in tensors.keys()]
+        shapes += [list(tensor.shape) for tensor in load_file(file).values()]
     if (file := Path(folder, FILE)).exists():
         shapes += [list(tensor.dims) for tensor in _package("onnx").load(file).graph.initializer]
     d, inner = config["hidden_size"], config["intermediate_size"]
@@ -163,9 +147,9 @@ def copies_of_block(folder) -> int:
 
 
 class Rounded(nn.Module):
-    """A linear layer or a table with int8 rows q (rows, columns) and their scales s (rows,).
+    """A linear layer, or a table, of int8 rows n (rows, columns) and their scales (rows,).
 
-    Of a layer y = (x q^T) s + b; of a table only the rows that are asked for are widened.
+    A layer gives (x n^T) * scale + b; a table widens only the rows that are asked for.
     """
 
     def __init__(self, module):
@@ -178,20 +162,18 @@ class Rounded(nn.Module):
     def forward(self, x):
         if self.is_table:
             return self.weight[x] * self.scale[x, None]
-        y = F.linear(x, self.weight.to(x.dtype)) * self.scale
-        return y if self.bias is None else y + self.bias
+        bias = 0 if self.bias is None else self.bias
+        return F.linear(x, self.weight.to(x.dtype)) * self.scale + bias
 
 
 def round_weights(model):
-    """Rounds the linear layers and tables of an encoder, or a model with a classifier, in place.
-
-    Returns it: save_pretrained writes bytes, from_pretrained reads them.
-    """
+    """Rounds the linear layers and tables of an encoder, or a model with a classifier, in place,
+    and returns it: save_pretrained writes bytes, from_pretrained reads them."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear | nn.Embedding):
             parent, _, own = name.rpartition(".")
             setattr(model.get_submodule(parent), own, Rounded(module))
-    if hasattr(model, "save_pretrained"):  # not a part of a model
+    if hasattr(model, "save_pretrained"):  # it is no part of a model
         model.config.quantization_config = RowsConfig()
     return model
 
@@ -208,8 +190,10 @@ class RowsConfig(QuantizationConfigMixin):
 class RowsQuantizer(HfQuantizer):
     """Gives the library's loader a model with places for int8 rows."""
 
-    requires_calibration = True  # a model is not rounded while it is loaded
-    is_serializable, is_trainable = (lambda self: True), False
+    requires_calibration, is_trainable = True, False  # no model is rounded while it is loaded
+
+    def is_serializable(self):
+        return True
 
     def _process_model_before_weight_loading(self, model, **_):
         round_weights(model)

@@ -34,6 +34,7 @@ WANTED = {
     "11": 2,
     "12": 2,
     "13": 2,
+    "16": 3,
 }
 NOTEBOOKS = ROOT / "notebooks"
 CHAPTERS = [NOTEBOOKS / path.name for path in sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
