@@ -81,10 +81,17 @@ def _ablations(values: dict, needed=()) -> float:
     return work * prod(len(values[name]) for name in ("variants", "reductions", "seeds"))
 
 
+def _stay_small(values: dict, needed=()) -> float:
+    tuned = {"model": values["student"], "epochs": 2, "seeds": values["seeds"]}
+    tasks = values["tuning"].items()
+    return sum(_one_tuning(tuned | {"task": name, "limit": rows}, needed) for name, rows in tasks)
+
+
 WORK = {
     "07_distil": distillation,
     "09_glue": _tuning,
     "10_biomedical_ner": _tuning,
     "11_adapter_tuning": _tuning,
     "12_ablations": _ablations,
+    "16_stay_small": _stay_small,
 }
