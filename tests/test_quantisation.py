@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -194,3 +195,23 @@ def test_a_rounded_model_is_small_and_near(model_class, batch, tmp_path):
     assert sizes[1] < sizes[0] / 3
     again = type(model).from_pretrained(tmp_path / "int8").eval()
     assert torch.equal(again(**batch)[0], rounded(**batch)[0])
+
+
+# ---- what the chapter says of its stored table
+
+
+def test_the_stored_table_keeps_its_promises():
+    stored = json.loads((ROOT / "figures/data/stay_small.json").read_text(encoding="utf8"))
+    forms = {(one["model"], one["form"]): one for one in stored["records"]}
+    for name, most in {"student": 6.5, "paper's student": 13.0}.items():
+        for form in ("ONNX int8", "torch int8"):
+            assert forms[name, form]["file_mb"] <= most
+            assert forms[name, form]["copies"] == 1
+    fp32, int8 = (forms["student", form]["similarity"] for form in ("torch fp32", "ONNX int8"))
+    assert fp32 - int8 <= 0.005
+    tasks = {one["task"] for one in stored["series"]["tasks"]}
+    assert len(tasks) == 2
+    for task in tasks:
+        runs = [one for one in stored["series"]["tasks"] if one["task"] == task]
+        assert len({one["seed"] for one in runs}) == 3
+        assert sum(one["fp32"] - one["int8"] for one in runs) / 3 <= 0.005
