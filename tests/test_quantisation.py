@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from conftest import ROOT
@@ -41,6 +42,7 @@ SMALL = dict(
     initializer_range=0.1,
     num_labels=3,
 )
+INT8 = onnx.TensorProto.INT8
 PRODUCTS = 1 + 3 * (4 + 2 + 4)  # the projection; per visit attention, feed-forward, two adapters
 
 
@@ -79,10 +81,14 @@ def test_the_shipped_student_in_six_megabytes(tmp_path):
     quantise(student, tokenizer, tmp_path)
     assert products(tmp_path) == (PRODUCTS, PRODUCTS) and copies_of_block(tmp_path) == 1
     assert (tmp_path / "model.onnx").stat().st_size <= 6.5e6
+    stored = onnx.load(tmp_path / "model.onnx").graph.initializer
+    whole = [onnx.numpy_helper.to_array(one) for one in stored if one.data_type == INT8]
+    assert max(np.abs(one.astype(int)).max() for one in whole) == 64, "a bit is left for the sums"
     texts = ["A man is playing a flute.", "Markets fell.", "Two dogs run across a green field."]
     given = AutoTokenizer.from_pretrained(tmp_path)(texts, padding=True, return_tensors="pt")
     states, seen = expected(student, given)
-    assert cosines(OnnxModel(tmp_path, threads=1)(**given), states)[seen].min() > 0.99
+    near = cosines(OnnxModel(tmp_path, threads=1)(**given), states)[seen]
+    assert near.mean() > 0.98 and near.min() > 0.95
 
 
 @pytest.mark.slow
@@ -187,7 +193,7 @@ def test_a_rounded_model_is_small_and_near(model_class, batch, tmp_path):
     model = small(model_class, vocab_size=5000)
     wanted, seen = expected(model, batch)
     rounded = round_weights(copy.deepcopy(model))
-    assert cosines(rounded(**batch)[0], wanted)[seen].min() > 0.999
+    assert (rounded(**batch)[0] - wanted)[seen].abs().max() < 0.05 * wanted[seen].abs().max()
     sizes = []
     for name, one in {"fp32": model, "int8": rounded}.items():
         one.save_pretrained(tmp_path / name)
