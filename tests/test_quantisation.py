@@ -207,7 +207,7 @@ def test_a_rounded_model_is_small_and_near(model_class, batch, tmp_path):
 
 
 def test_the_stored_table_keeps_its_promises():
-    stored = json.loads((ROOT / "figures/data/stay_small.json").read_text(encoding="utf8"))
+    stored = json.loads((ROOT / "figures/data/stay_small-table.json").read_text(encoding="utf8"))
     forms = {(one["model"], one["form"]): one for one in stored["records"]}
     for name, most in {"student": 6.5, "paper's student": 13.0}.items():
         for form in ("ONNX int8", "torch int8"):
