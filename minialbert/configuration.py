@@ -1,5 +1,7 @@
 """The student's configuration, in the library's terms."""
 
+from typing import Literal
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -26,6 +28,8 @@ class MiniAlbertConfig(PreTrainedConfig):
         adapter_reduction: the adapters' bottleneck is d // adapter_reduction; None: no adapters.
         adapter_layer_norm: True, the published adapter LN(up(GELU(down(x))) + x); False, equation 3
             as printed, without the LayerNorm. Only the latter can start as an exact identity.
+        head_pooling: what the head of a sentence reads, its "first" token or the "mean" of all.
+        visit_heads: a classifier of its own for each visit before the last (`early_exit`).
         tie_word_embeddings: the masked-LM head's decoder is the factorised table, E = E_lr W.
 
     Raises:
@@ -50,6 +54,8 @@ class MiniAlbertConfig(PreTrainedConfig):
     attention_probs_dropout_prob: float = 0.1
     classifier_dropout: float | None = None
     initializer_range: float = 0.02
+    head_pooling: Literal["first", "mean"] = "first"
+    visit_heads: bool = False
     tie_word_embeddings: bool = False
     pad_token_id: int | None = 0
 

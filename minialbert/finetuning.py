@@ -28,12 +28,13 @@ from .adapters import (  # noqa: F401 - users of this module find all of them he
     save_adapters,
 )
 from .checkpoints import claim, newest_checkpoint
+from .early_exit import EveryVisitModel
 from .modeling import BottleneckAdapter
 from .published import as_ours
 from .task_distillation import TaughtModel, load_tuned
 
 # What may be new in a model, by all the names that models give it; and what dropouts are called.
-HEADS = ("classifier.", "pre_classifier.", "pooler.", "score.")
+HEADS = ("classifier.", "visit_classifiers.", "pre_classifier.", "pooler.", "score.")
 ADAPTERS = ("encoder.attention_adapters.", "encoder.ffn_adapters.")
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 PROBLEM_TYPES = {"regression": "regression", "classification": "single_label_classification"}
@@ -64,6 +65,8 @@ class TuningArguments:
     taught_share: float = 0.5  # of its logits' loss, the rest is the task's own
     taught_alignment: float = 0.0  # weight of the loss on its states and maps; 0: none
     taught_temperature: float = 1.0  # of both models' answers, in classes
+    head_pooling: str | None = None  # of a MiniALBERT: "first" token, "mean" of all; None: as saved
+    every_visit: str | None = None  # may be the last: "all", "heads", "depth"; see `early_exit`
     save_steps: int | None = None  # between checkpoints; None: an epoch, but at least 200 steps
     seed: int = 0  # of head, order and dropout
     precision: str = "auto"  # "bf16", "fp32"; auto: bf16 where it is fast
@@ -74,9 +77,18 @@ class TuningArguments:
 
 
 def load_for_task(
-    source, task, *, start="weights", adapters=None, num_iterations=None, dropout=None, seed=0
+    source,
+    task,
+    *,
+    start="weights",
+    adapters=None,
+    num_iterations=None,
+    head_pooling=None,
+    visit_heads=False,
+    dropout=None,
+    seed=0,
 ):
-    """A model with a new head for a task (a `tasks.Task`), and its tokenizer.
+    """A model with a new head for a task (a `tasks.Task`), or one for each visit; its tokenizer.
 
     Raises:
         FinetuningError: for an unknown choice (see TuningArguments), adapters added to a model that
@@ -94,6 +106,10 @@ def load_for_task(
         config.adapter_reduction, config.adapter_layer_norm = 16, adapters == "published"
     if num_iterations:
         config.num_hidden_layers = num_iterations
+    if head_pooling:
+        config.head_pooling = head_pooling
+    if visit_heads:
+        config.visit_heads = True
     if dropout is not None:
         config.update({name: dropout for name in DROPOUTS if hasattr(config, name)})
     config.id2label = dict(enumerate(task.labels or ("score",)))
@@ -192,8 +208,11 @@ def finetune(
     identity["rows"] = {part: rows_hash(some) for part, some in rows.items()}
     del identity["run_folder"]
     claim(folder, identity)
-    how = ("start", "adapters", "num_iterations", "dropout", "seed")
-    model, tokenizer = load_for_task(a.model, task, **{name: getattr(a, name) for name in how})
+    how = ("start", "adapters", "num_iterations", "head_pooling", "dropout", "seed")
+    chosen = {name: getattr(a, name) for name in how} | {"visit_heads": a.every_visit == "heads"}
+    model, tokenizer = load_for_task(a.model, task, **chosen)
+    if a.every_visit and (a.taught_by or a.every_visit == "heads" and a.tuning == "adapter"):
+        raise FinetuningError("every_visit goes with no taught_by, heads not with adapter tuning.")
     if a.tuning == "adapter":
         mark_only_adapters_trainable(model)
     trained = _train(model, tokenizer, a, data, show=not quiet, stage=stage)
@@ -238,6 +257,8 @@ def _train(model, tokenizer, a, data, **progress) -> dict:
     if a.taught_by:
         weights = a.taught_share, a.taught_alignment, a.taught_temperature
         trained = TaughtModel(model, load_tuned(a.taught_by), data.task.kind, *weights)
+    if a.every_visit:
+        trained = EveryVisitModel(model, data.task.kind, a.every_visit)
     progress |= {"kept": model, "tokenizer": tokenizer}
     trainer = training.CarefulTrainer(trained, how, rows, collator, **progress)
     usual = model.config._attn_implementation

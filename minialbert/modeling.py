@@ -154,23 +154,25 @@ class RecursiveEncoder(nn.Module):
         self.ffn_adapters = nn.ModuleList(BottleneckAdapter(config) for _ in range(adapters))
         self.num_iterations = config.num_hidden_layers
 
+    def visit(self, k, x, mask=None, output_attentions=False):
+        """Visit k + 1 to the block, with its adapters: the next (B, T, d), and its map or None."""
+        adapters = ()
+        if self.attention_adapters:  # as functions: accelerate moves modules in arguments
+            adapters = (self.attention_adapters[k].__call__, self.ffn_adapters[k].__call__)
+        return self.block(x, mask, output_attentions, *adapters)
+
     def forward(
         self, x, mask=None, num_iterations=None, output_attentions=False, output_hidden_states=True
     ):
-        """Returns K+1 hidden states (B, T, d), [0] being x, and K maps (B, N_h, T, T) or None each.
-
-        The last state is always there; an earlier one that is not asked for is None, and freed.
-        """
+        """Returns K+1 hidden states (B, T, d), [0] being x, and K maps (B, N_h, T, T) or None each;
+        a state before the last that is not asked for is None, and freed."""
         iterations = self.num_iterations if num_iterations is None else num_iterations
         if not 1 <= iterations <= self.num_iterations:
             raise ValueError(f"num_iterations={iterations}: ask for 1 to {self.num_iterations}.")
         wanted = selected_states(output_hidden_states, iterations + 1) | {iterations}
         hidden_states, attentions = [x if 0 in wanted else None], []
         for k in range(iterations):
-            adapters = ()
-            if self.attention_adapters:  # as functions: accelerate moves modules in arguments
-                adapters = (self.attention_adapters[k].__call__, self.ffn_adapters[k].__call__)
-            x, attention = self.block(x, mask, output_attentions, *adapters)
+            x, attention = self.visit(k, x, mask, output_attentions)
             hidden_states.append(x if k + 1 in wanted else None)
             attentions.append(attention)
         return hidden_states, attentions
@@ -219,65 +221,61 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
         output_hidden_states=None,
         output_attentions=None,
         num_iterations=None,
+        exit_policy=None,
     ):
         """The student run on a batch.
 
         Args:
             input_ids: (B, T) word pieces, or inputs_embeds (B, T, r): word vectors at rank r.
             attention_mask: (B, T), 1 for a token, 0 for padding on either side: positions count
-                from the first token. Or (B, 1, T, T): true where a query sees a key, or floats to
-                be added.
+                from the first token. Or (B, 1, T, T): true where a query sees a key, or added.
             token_type_ids, position_ids: (B, T), by default 0 and the token's place.
             output_hidden_states: return K+1 tensors (B, T, d), [0] the embeddings after the
                 projection; or a list of their indices, as [0, -1]: the others are None.
             output_attentions: return K maps (B, N_h, T, T) before dropout; runs eager attention.
             num_iterations: stop after 1..K iterations.
+            exit_policy: of `early_exit`: each text stops when it is ready, and says when.
 
         Raises:
             ValueError: neither or both of input_ids and inputs_embeds; too many tokens, iterations.
         """
+        given = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+        if exit_policy is not None:
+            return exit_policy(self, *given)
+        config, asked = self.config, output_hidden_states
+        asked = config.output_hidden_states if asked is None else asked
+        eager = config.output_attentions if output_attentions is None else output_attentions
+        x, mask = self.embed(*given, eager)
+        states, attentions = self.encoder(x, mask, num_iterations, eager, asked)
+        wanted = selected_states(asked, len(states))
+        chosen = tuple(state if k in wanted else None for k, state in enumerate(states))
+        maps = tuple(attentions) if eager else None
+        return outputs.BaseModelOutput(states[-1], chosen if asked else None, maps)
+
+    def embed(self, input_ids, mask, token_type_ids, position_ids, inputs_embeds, eager):
+        """X_0 (B, T, d) of a batch as `forward` takes it, and the mask as its attention does."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         given = input_ids if input_ids is not None else inputs_embeds
         shape, device = given.shape[:2], given.device  # an offloaded weight has no device
-        length, most = shape[1], self.config.max_position_embeddings
-        if length > most:
-            raise ValueError(
-                f"{length} tokens, but max_position_embeddings = {most}: use truncation=True."
-            )
+        T, most = shape[1], self.config.max_position_embeddings
+        if T > most:
+            raise ValueError(f"{T} tokens, max_position_embeddings = {most}: use truncation=True.")
         if token_type_ids is None:
             token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
         if position_ids is None:
-            position_ids = torch.arange(length, device=device).expand(shape)
-            if attention_mask is not None and attention_mask.dim() == 2:
-                padding_before = attention_mask.long().argmax(1, keepdim=True)
+            position_ids = torch.arange(T, device=device).expand(shape)
+            if mask is not None and mask.dim() == 2:
+                padding_before = mask.long().argmax(1, keepdim=True)
                 position_ids = (position_ids - padding_before).clamp_min(0)
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-
         x = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        mask = self._mask(x, attention_mask, output_attentions)
-        how = num_iterations, output_attentions, output_hidden_states
-        states, attentions = self.encoder(x, mask, *how)
-        wanted = selected_states(output_hidden_states, len(states))
-        chosen = tuple(state if k in wanted else None for k, state in enumerate(states))
-        return outputs.BaseModelOutput(
-            last_hidden_state=states[-1],
-            hidden_states=chosen if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-        )
-
-    def _mask(self, x, mask, eager):
-        """The mask as the attention to be used takes it; None where nothing is hidden."""
         if not eager and (mask is None or mask.dim() == 2):
-            return create_bidirectional_mask(self.config, x, mask)
+            return x, create_bidirectional_mask(self.config, x, mask)
         if mask is None or mask.dim() == 4 and mask.is_floating_point():
-            return mask
+            return x, mask
         visible = mask if mask.dim() == 4 else mask[:, None, None, :]
-        hidden = ~visible.to(x.device, torch.bool)
-        return torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, torch.finfo(x.dtype).min)
+        hidden, least = ~visible.to(x.device, torch.bool), torch.finfo(x.dtype).min
+        return x, torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, least)
 
 
 class MiniAlbertWithHead(MiniAlbertPreTrainedModel):
@@ -294,7 +292,10 @@ class MiniAlbertWithHead(MiniAlbertPreTrainedModel):
     def make_head(self, config):
         self.num_labels = config.num_labels
         self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        sizes = config.hidden_size, config.num_labels
+        self.classifier = nn.Linear(*sizes)
+        earlier = config.num_hidden_layers - 1 if config.visit_heads else 0
+        self.visit_classifiers = nn.ModuleList(nn.Linear(*sizes) for _ in range(earlier))
 
     @can_return_tuple
     def forward(
@@ -308,16 +309,18 @@ class MiniAlbertWithHead(MiniAlbertPreTrainedModel):
         **options,
     ):
         """As MiniAlbertModel, whose other arguments `options` are, with logits and a loss."""
-        output = self.minialbert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **options
-        )
-        logits = self.predict(output.last_hidden_state, attention_mask)
+        given = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+        if (exit_policy := options.pop("exit_policy", None)) is not None:
+            return exit_policy(self, *given, labels, **options)
+        output = self.minialbert(*given, **options)
+        logits = self.predict(output[0], attention_mask, options.get("num_iterations"))
         loss = None if labels is None else self.compare(logits, labels)
         return self.output_class(loss, logits, output.hidden_states, output.attentions)
 
-    def predict(self, hidden_states, attention_mask=None):
-        """Scores (..., num_labels) of last hidden states (..., d)."""
-        return self.classifier(self.dropout(hidden_states))
+    def predict(self, hidden_states, attention_mask=None, visits=None):
+        """Scores (..., num_labels) of hidden states (..., d) after so many visits; None: all."""
+        own = dict(enumerate(self.visit_classifiers, 1))  # of the earlier visits
+        return own.get(visits, self.classifier)(self.dropout(hidden_states))
 
     def compare(self, logits, labels):
         """losses.mlm_loss, whose choice of rows is quicker, but breaks torch.compile's graph."""
@@ -333,19 +336,21 @@ class MiniAlbertForTokenClassification(MiniAlbertWithHead):
 
 class MiniAlbertForSequenceClassification(MiniAlbertWithHead):
     """Classification or regression from the first token's last state; the paper counts no pooler.
-
     Logits (B, num_labels); labels (B,) give cross-entropy, or the squared error if num_labels is 1.
     """
 
     output_class = outputs.SequenceClassifierOutput
 
-    def predict(self, hidden_states, attention_mask=None):
-        """Scores (B, num_labels) from the first token of each row that is not padding."""
-        first = hidden_states[:, 0]
-        if attention_mask is not None and attention_mask.dim() == 2:
-            rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
-            first = hidden_states[rows, attention_mask.long().argmax(1).to(rows.device)]
-        return super().predict(first)
+    def predict(self, hidden_states, attention_mask=None, visits=None):
+        """Scores (B, num_labels) from each row's first token that is not padding, or its mean."""
+        is_given = attention_mask is not None and attention_mask.dim() == 2
+        mask = attention_mask if is_given else torch.ones_like(hidden_states[..., 0])
+        if self.config.head_pooling == "mean":
+            mean = (mask[..., None] * hidden_states).sum(1) / mask.sum(1, keepdim=True)
+            return super().predict(mean, visits=visits)
+        rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
+        first = hidden_states[rows, mask.long().argmax(1).to(rows.device)]
+        return super().predict(first, visits=visits)
 
     def compare(self, logits, labels):
         return self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
@@ -387,7 +392,7 @@ class MiniAlbertForMaskedLM(MiniAlbertWithHead):
     def set_output_embeddings(self, value):
         self.head.decoder = value
 
-    def predict(self, hidden_states, attention_mask=None):
+    def predict(self, hidden_states, attention_mask=None, visits=None):
         """Vocabulary scores (..., V) of any selection of last hidden states (..., d)."""
         projection = self.minialbert.embeddings.projection
         if projection is None or not self.config.tie_word_embeddings:

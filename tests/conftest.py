@@ -46,7 +46,7 @@ def slowness() -> float:
 
 NOTEBOOK = "test_notebook_gives_its_committed_outputs"
 # Two workers begin with the first and the third, so that neither waits for 07's student.
-LONGEST = ["07", "11", "12", "13", "09", "10"]
+LONGEST = ["07", "11", "12", "13", "15", "09", "10"]
 # Not below `-m quick`: the browser, what starts other processes, compiles or trains.
 SLOW = re.compile(
     rf"test_browser|{NOTEBOOK}|kill|resum|process|seconds|torchrun|papermill|nbval_sees|refresh"

@@ -15,6 +15,7 @@ from conftest import ROOT
 LOSSES, MODELING = "tests/test_losses.py", "tests/test_modeling.py"
 TASKS = "tests/test_tasks.py"
 LOOP = "notebooks/02_recursive_student.ipynb"
+EXITS = "tests/test_early_exit.py"
 ADAPTERS = "notebooks/03_bottleneck_adapters.ipynb"
 FACTORS = "notebooks/04_embedding_factorisation.ipynb"
 OF_LOSSES = "notebooks/05_distillation_losses.ipynb"
@@ -141,6 +142,10 @@ MISTAKES = [
     Mistake(
         "adapters.py", 'name.startswith("classifier.")', 'name == "classifier.weight"', ADAPTERS
     ),
+    # the last visit learns from the others; other texts' masks; one repetition is enough
+    Mistake("early_exit.py", "last.detach()", "last", EXITS),
+    Mistake("early_exit.py", "else hidden[stay]", "else hidden[: len(x)]", EXITS),
+    Mistake("early_exit.py", "[-self.times :]", "[-1:]", EXITS),
     # int8: a step too short for a byte; one scale for all outputs, or all words
     Mistake("quantisation.py", "clamp_min(1e-12) / 127", "clamp_min(1e-12) / 255", SMALL),
     Mistake("quantisation.py", "* self.scale + bias", "* self.scale.max() + bias", SMALL),

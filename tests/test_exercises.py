@@ -34,6 +34,7 @@ WANTED = {
     "11": 2,
     "12": 2,
     "13": 2,
+    "15": 3,
     "16": 3,
 }
 NOTEBOOKS = ROOT / "notebooks"

@@ -21,7 +21,8 @@ from minialbert.lab.run import load
 
 METHOD = sorted((ROOT / "minialbert").glob("*.py"))
 WING = sorted((ROOT / "minialbert/lab").glob("*.py"))
-METHOD_MOST, WING_MOST, FILE_MOST = 3980, 2550, 400  # lines; the plan: 2200, 1500, 400
+METHOD_MOST, WING_MOST, FILE_MOST = 3810, 2550, 400  # lines; the plan: 2200, 1500, 400
+BEYOND = {"early_exit.py", "quantisation.py"}  # the paper: a room a chapter, below 200 lines each
 PARAMETER_FILES = sorted((ROOT / "notebooks/params").glob("**/*.yaml"))
 
 
@@ -349,9 +350,11 @@ def lines(files) -> int:
 
 def test_the_house_stays_small():
     """As `ruff format` leaves it."""
-    method, wing = lines(METHOD), lines(WING)
+    rooms = [path for path in METHOD if path.name in BEYOND]
+    method, wing = lines(METHOD) - lines(rooms), lines(WING)
     print(f"the method has {method} lines, the lab {wing}")
     assert method <= METHOD_MOST and wing <= WING_MOST
+    assert max(lines([path]) for path in rooms) < 200
     assert not [path.name for path in METHOD if lines([path]) > FILE_MOST]
 
 

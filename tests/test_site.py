@@ -106,7 +106,7 @@ def test_a_picture_has_words(site):
         for picture in re.findall(r"<img [^>]+>", chapter):
             words = re.search(r'alt="([^"]*)"', picture)
             assert words and " " in words[1], f"{name}: {picture[:200]}"
-    assert 'alt="Four rows of chapters' in (site / "notebooks/00_start_here.html").read_text("utf8")
+    assert 'alt="Five rows of chapters' in (site / "notebooks/00_start_here.html").read_text("utf8")
 
 
 @needs_make

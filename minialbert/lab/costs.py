@@ -81,6 +81,11 @@ def _ablations(values: dict, needed=()) -> float:
     return work * prod(len(values[name]) for name in ("variants", "reductions", "seeds"))
 
 
+def _stop_early(values: dict, needed=()) -> float:
+    tuned = values | {"model": values["student"]}
+    return len(values["ways"]) * _one_tuning(tuned, needed)
+
+
 def _stay_small(values: dict, needed=()) -> float:
     tuned = {"model": values["student"], "epochs": 2, "seeds": values["seeds"]}
     tasks = values["tuning"].items()
@@ -93,5 +98,6 @@ WORK = {
     "10_biomedical_ner": _tuning,
     "11_adapter_tuning": _tuning,
     "12_ablations": _ablations,
+    "15_stop_early": _stop_early,
     "16_stay_small": _stay_small,
 }

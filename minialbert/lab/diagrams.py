@@ -78,14 +78,14 @@ def _chain(axis, x, y, height, boxes, gap=0.28):
 
 
 def course():
-    """The chapters in four parts, and what each part ends with."""
-    figure, axis = _canvas(4.4, ALTS["course"])
+    """The chapters in five parts, and what each part ends with."""
+    figure, axis = _canvas(5.5, ALTS["course"])
     ends = ["a student, untrained", "a student, distilled", "scores and their cost"]
-    ends += ["which claims hold here"]
+    ends += ["which claims hold here", "less work, fewer bytes"]
     parts = CHAPTERS[1:].groupby("part", sort=False)
-    colours = ("student", "teacher", "extra", "violet")
+    colours = ("student", "teacher", "extra", "violet", "sky")
     for row, ((part, chapters), colour, end) in enumerate(zip(parts, colours, ends)):
-        y = 3.45 - 1.1 * row
+        y = 4.55 - 1.1 * row
         _say(axis, 0.15, y + 0.4, fill(part, 9), ha="left", weight="bold")
         texts = chapters["notebook"].str[:2] + " " + chapters["title"]
         middles = _chain(axis, 1.3, y, 0.8, [(1.2, fill(text, 15), colour) for text in texts])
