@@ -15,7 +15,7 @@ from conftest import ROOT
 LOSSES, MODELING = "tests/test_losses.py", "tests/test_modeling.py"
 TASKS = "tests/test_tasks.py"
 LOOP = "notebooks/02_recursive_student.ipynb"
-EXITS = "tests/test_early_exit.py"
+EXITS, STOPS = "tests/test_early_exit.py", "notebooks/15_stop_early.ipynb"
 ADAPTERS = "notebooks/03_bottleneck_adapters.ipynb"
 FACTORS = "notebooks/04_embedding_factorisation.ipynb"
 OF_LOSSES = "notebooks/05_distillation_losses.ipynb"
@@ -146,6 +146,10 @@ MISTAKES = [
     Mistake("early_exit.py", "last.detach()", "last", EXITS),
     Mistake("early_exit.py", "else hidden[stay]", "else hidden[: len(x)]", EXITS),
     Mistake("early_exit.py", "[-self.times :]", "[-1:]", EXITS),
+    # one visit too many; a visit miscounted; the doubtful leave
+    Mistake("early_exit.py", "len(answers) >= self.visits", "len(answers) > self.visits", STOPS),
+    Mistake("early_exit.py", "said[ready], k + 1", "said[ready], k", STOPS),
+    Mistake("early_exit.py", "amax(-1) >= self.threshold", "amax(-1) < self.threshold", STOPS),
     # int8: a step too short for a byte; one scale for all outputs, or all words
     Mistake("quantisation.py", "clamp_min(1e-12) / 127", "clamp_min(1e-12) / 255", SMALL),
     Mistake("quantisation.py", "* self.scale + bias", "* self.scale.max() + bias", SMALL),

@@ -526,7 +526,7 @@ def test_the_stored_results_decide():
     assert measured and all("figures/data" in one.evidence.replace("\\", "/") for one in measured)
 
 
-STORED = sorted((ROOT / "figures/data").glob("*.json"))
+STORED = sorted((ROOT / "figures/data").rglob("*.json"))
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
