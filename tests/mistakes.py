@@ -146,9 +146,9 @@ MISTAKES = [
     Mistake("early_exit.py", "last.detach()", "last", EXITS),
     Mistake("early_exit.py", "else hidden[stay]", "else hidden[: len(x)]", EXITS),
     Mistake("early_exit.py", "[-self.times :]", "[-1:]", EXITS),
-    # one visit too many; a visit miscounted; the doubtful leave
+    # one visit too many; answers before each visit, not after it; the doubtful leave
     Mistake("early_exit.py", "len(answers) >= self.visits", "len(answers) > self.visits", STOPS),
-    Mistake("early_exit.py", "said[ready], k + 1", "said[ready], k", STOPS),
+    Mistake("early_exit.py", "hidden_states[1:]", "hidden_states[:-1]", STOPS),
     Mistake("early_exit.py", "amax(-1) >= self.threshold", "amax(-1) < self.threshold", STOPS),
     # int8: a step too short for a byte; one scale for all outputs, or all words
     Mistake("quantisation.py", "clamp_min(1e-12) / 127", "clamp_min(1e-12) / 255", SMALL),
