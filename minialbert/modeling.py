@@ -335,7 +335,7 @@ class MiniAlbertForTokenClassification(MiniAlbertWithHead):
 
 
 class MiniAlbertForSequenceClassification(MiniAlbertWithHead):
-    """Classification or regression from the first token's last state; the paper counts no pooler.
+    """Classification or regression from the first token (or the mean); the paper counts no pooler.
     Logits (B, num_labels); labels (B,) give cross-entropy, or the squared error if num_labels is 1.
     """
 
