@@ -90,13 +90,14 @@ class DistilArguments:
     attention_weight: float = 1.0  # equation 7, inside l2 (paper: 1)
     hidden_weight: float = 1.0  # equation 8, inside l2
     relation_weight: float = 0.0  # MiniLMv2's relations of the last iteration, inside l2 (paper: 0)
+    exit_weight: float = 0.0  # of earlier iterations to the last one, inside l2 (paper: 0)
     relation_heads: int | None = None  # of a relation; None: as many as the teacher has heads
     attention_reduction: Literal["row", "published"] = (
         "row"  # KL of a row; "published" divides it by T once more
     )
     layer_map: list | None = None  # teacher layer of each iteration; None: k L / K
     # optimisation
-    steps: int | None = 200  # of the optimiser; None: as many as `epochs` has
+    steps: int | None = 150  # of the optimiser; None: as many as `epochs` has
     epochs: float | None = None  # passes over the windows, in place of steps
     batch_size: int = 32  # windows a step, of all devices together
     device_batch_size: int | None = None  # at most so many at once on a device; None: all its share

@@ -37,8 +37,9 @@ class LossWeights:
     """Equation 11's (l1, l2, l3) = (mlm, alignment, output).
 
     Inside the factor `alignment` stand `attention` and `hidden` (equation 9; 0 leaves one out, as
-    in Table 3) and `embedding` (equation 12; 1 in Table 4). `relation`, not the paper's, is that of
-    MiniLMv2's `losses.relation_loss`, between the last iteration and its teacher layer.
+    in Table 3) and `embedding` (equation 12; 1 in Table 4). Two are not the paper's: `relation`, of
+    MiniLMv2's `losses.relation_loss` between the last iteration and its teacher layer, and `exit`,
+    of equation 8 between each earlier iteration and the last one, which it learns to stand in for.
     """
 
     mlm: float = 1
@@ -48,6 +49,7 @@ class LossWeights:
     attention: float = 1
     hidden: float = 1
     relation: float = 0
+    exit: float = 0
 
     def total(self, terms):
         """Equation 11 from its terms; one of weight 0, or that is not there, is left out."""
@@ -58,6 +60,7 @@ class LossWeights:
             "hidden": self.alignment * self.hidden,
             "embedding": self.alignment * self.embedding,
             "relation": self.alignment * self.relation,
+            "exit": self.alignment * self.exit,
         }
         return sum(w * terms[name] for name, w in weights.items() if w and name in terms)
 
@@ -150,6 +153,9 @@ def distillation_loss(
         layer = layer_map[-1]
         models = student, teacher, ours, theirs
         terms["relation"] = last_relation_loss(*models, layer, mask, relation_heads)
+    if weights.alignment and weights.exit:
+        *earlier, last = ours.hidden_states[1:]
+        terms["exit"] = sum(hidden_loss(states, last.detach(), mask) for states in earlier)
     terms["embedding"] = hidden_loss(ours.hidden_states[0], theirs.hidden_states[0], mask)
     if labels is not None and (weights.mlm or weights.output):
         guesses, taught, words = masked_logits(student, teacher, ours, theirs, labels)
@@ -233,8 +239,8 @@ class Distiller(nn.Module):
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
         """Equation 11 on a batch: ids, mask, types and labels (-100: not masked), each (B, T).
 
-        Returns `loss` and its five `terms` by name (with relations six), detached, unweighted; NaN:
-        not computed.
+        Returns `loss` and its five `terms` by name (further ones where weighted), detached,
+        unweighted; NaN: not computed.
         """
         self.teacher.to(input_ids.device)
         if attention_mask is not None and attention_mask.all():

@@ -188,6 +188,20 @@ def test_a_term_of_weight_zero_is_not_computed(teacher, batch):
     torch.testing.assert_close(distiller(**batch).loss.detach(), 3 * terms["hidden"])
 
 
+def test_an_earlier_visit_learns_from_the_last_which_does_not_follow(teacher, batch):
+    student = make_student(teacher)
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    _, first, last = student.minialbert(**inputs, output_hidden_states=True).hidden_states
+    weights = LossWeights(mlm=0, output=0, attention=0, hidden=0, exit=0.5)
+    output = Distiller(student, teacher, weights=weights)(**batch)
+    expected = hidden_loss(first, last, batch["attention_mask"])
+    torch.testing.assert_close(output.terms["exit"], expected.detach())
+    torch.testing.assert_close(output.loss, 3 * 0.5 * expected)
+    output.loss.backward()
+    moved = [one.up.weight.grad for one in student.minialbert.encoder.ffn_adapters]
+    assert moved[0].abs().max() > 0 and moved[1] is None  # those of the last visit
+
+
 def test_default_layer_map():
     assert default_layer_map(6, 12) == [2, 4, 6, 8, 10, 12]
     assert default_layer_map(3, 6) == [2, 4, 6] and default_layer_map(4, 4) == [1, 2, 3, 4]
