@@ -92,9 +92,7 @@ class DistilArguments:
     relation_weight: float = 0.0  # MiniLMv2's relations of the last iteration, inside l2 (paper: 0)
     exit_weight: float = 0.0  # of earlier iterations to the last one, inside l2 (paper: 0)
     relation_heads: int | None = None  # of a relation; None: as many as the teacher has heads
-    attention_reduction: Literal["row", "published"] = (
-        "row"  # KL of a row; "published" divides it by T once more
-    )
+    attention_reduction: Literal["row", "published"] = "row"  # published: divided by T once more
     layer_map: list | None = None  # teacher layer of each iteration; None: k L / K
     # optimisation
     steps: int | None = 150  # of the optimiser; None: as many as `epochs` has

@@ -85,19 +85,16 @@ def alignment_losses(ours, theirs, layer_map, attention_mask=None, reduction="pu
 def last_relation_loss(student, teacher, ours, theirs, layer, attention_mask=None, heads=None):
     """MiniLMv2's loss of the last iteration against a teacher layer, 1..L: queries with queries,
     keys with keys, values with values, summed. heads: of a relation; None: the teacher's."""
-    block, adapters = (
-        student.minialbert.encoder.block,
-        student.minialbert.encoder.attention_adapters,
-    )
+    encoder = student.minialbert.encoder
     x = ours.hidden_states[-2]  # what the last iteration was given
-    x = adapters[-1](x) if adapters else x
+    x = encoder.attention_adapters[-1](x) if encoder.attention_adapters else x
+    heads = heads or teacher.config.num_attention_heads
     attention = teacher.base_model.encoder.layer[layer - 1].attention.self
     total = 0
     for name in ("query", "key", "value"):
         with torch.no_grad():
             target = getattr(attention, name)(theirs.hidden_states[layer - 1])
-        mine = getattr(block.attention, name)(x)
-        heads = heads or teacher.config.num_attention_heads
+        mine = getattr(encoder.block.attention, name)(x)
         total = total + relation_loss(mine, target, attention_mask, heads)
     return total
 

@@ -103,9 +103,8 @@ def as_ours(folder: Path) -> Path:
         own = folder if (folder / "vocab.txt").exists() else None
         cased = config["vocab_size"] == 28_996
         bert = f"google-bert/bert-base-{'cased' if cased else 'uncased'}"
-        BertTokenizerFast.from_pretrained(own or bert, do_lower_case=not cased).save_pretrained(
-            aside
-        )
+        tokenizer = BertTokenizerFast.from_pretrained(own or bert, do_lower_case=not cased)
+        tokenizer.save_pretrained(aside)
         aside.rename(converted)
     return converted
 
