@@ -1,9 +1,11 @@
 """Every visit learns to answer, and texts leave the batch when they are ready."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
 import torch
+from conftest import ROOT
 from torch.nn import functional as F
 
 from minialbert import (
@@ -221,3 +223,38 @@ def test_what_does_not_fit_is_refused(batch):
     whole = torch.ones(7, 1, 10, 10, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"an attention_mask \(B, T\)"):
         model(batch["input_ids"], whole, exit_policy=FixedVisits(1))
+
+
+# ---- what the chapter stores
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("figures/data/stop_early-*.json")), ids=lambda path: path.stem
+)
+def test_the_stored_choice_is_the_cheapest_that_keeps_the_score(path):
+    """On the rows kept apart; what is stored is that setting's point on the scored rows."""
+    stored = json.loads(path.read_text(encoding="utf8"))
+    points = [one for one in stored["records"] if one.get("seed") is not None]
+    chosen = [one for one in points if one["policy"].startswith("chosen ")]
+    families = ("fixed", "patience") if "stsb" in path.stem else ("fixed", "patience", "confidence")
+    parameters = stored["parameters"]
+    assert len(chosen) == len(families) * len(parameters["ways"]) * len(parameters["seeds"])
+    for one in chosen:
+        reads = parameters.get("head_pooling", "first")  # older runs do not say it
+        same = {name: one[name] for name in ("way", "seed")} | {"head_pooling": reads}
+        own = [point for point in points if same.items() <= point.items()]
+        apart = [point for point in own if point["part"] == "kept apart"]
+        every = {"policy": "fixed", "setting": one["iterations"]}
+        full = next(point["score"] for point in apart if every.items() <= point.items())
+        least = full - 0.005 * (full if one["task"] == "stsb" else 1)
+        family = one["policy"].removeprefix("chosen ")
+        good = [
+            point["operations"]
+            for point in apart
+            if point["policy"].startswith(family) and point["score"] >= least
+        ]
+        rule = {"policy": one["rule"], "setting": one["setting"]}
+        at = {point["part"]: point for point in own if rule.items() <= point.items()}
+        assert at["kept apart"]["operations"] == min(good)
+        assert at["kept apart"]["score"] >= least
+        assert one == at["scored"] | {"policy": one["policy"], "rule": one["rule"]}

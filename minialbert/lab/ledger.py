@@ -1,4 +1,4 @@
-"""The ledger: the claims of the paper that matter (claims.yaml), and what became of each.
+"""The ledger: the claims that matter (claims.yaml), the paper's and ours, and what became of each.
 
 A verdict is one of VERDICTS and computed, from the paper's own numbers or from stored results; it
 is never written by hand. claims.yaml says what each of them means.
@@ -84,7 +84,7 @@ def together(verdicts) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says, and what decides it: see claims.yaml for the fields."""
+    """What the paper, or a chapter, says, and what decides it: see claims.yaml for the fields."""
 
     id: str
     quote: str
@@ -115,6 +115,11 @@ class Claim:
         return (bounds | {"less": (-math.inf, low), "same": (low, high)})[self.expects]
 
     @property
+    def is_beyond(self) -> bool:
+        """Whether it goes beyond the paper, and is in our words."""
+        return self.place.startswith("Beyond the paper")
+
+    @property
     def sides(self) -> list[dict]:
         """The records to compare."""
         return [side for side in (self.a, self.b) if side]
@@ -124,10 +129,13 @@ class Claim:
         """What is compared, and what would agree, in words."""
         if self.check:
             return f"{self.check}, as printed"
-        words = [" ".join(str(v) for v in side.values() if v != "*") for side in self.sides]
+        shared = {name: v for name, v in self.a.items() if self.b and self.b.get(name) == v}
+        words = [_in_words(side, leave_out=shared) for side in self.sides]
+        both = _in_words(shared)
         low, high = self.bounds
         return (
             f"{self.metric} of {' minus '.join(words) or 'pairs of rows'}"
+            + f" (both: {both})" * bool(both)
             + f", above {self.show(low)}" * math.isfinite(low)
             + f", below {self.show(high)}" * math.isfinite(high)
         )
@@ -148,6 +156,12 @@ class Claim:
             return {("tables", pair, self.metric, task) for pair in pairs for task in self.columns}
         pair = frozenset(str(sorted(side.items())) for side in self.sides)
         return {(self.notebook, pair, self.metric, task) for task in self.tasks or ["all"]}
+
+
+def _in_words(side, leave_out=()) -> str:
+    """The values a side of a claim wants; a number with the name of its field."""
+    told = {name: v for name, v in side.items() if v != "*" and name not in leave_out}
+    return " ".join(v if isinstance(v, str) else f"{name} {v}" for name, v in told.items())
 
 
 def claims() -> list[Claim]:
