@@ -218,6 +218,46 @@ def test_the_words_on_ablations_are_what_is_stored():
     assert f"between {min(films)} and {max(films)}" in readme
 
 
+def test_the_rows_beyond_the_paper_are_what_is_stored():
+    """Of README, on chapters 15 and 16: each seed against the same seed, mean and deviation."""
+    runs = ledger.load_results(ROOT / "figures/data")
+
+    def scores(task, metric="score", **wanted):
+        return ledger.scores_of(runs, {"task": task, **wanted}, metric)[task]
+
+    def told(numbers, form):
+        return f"{fmean(numbers):{form}} ± {stdev(numbers):{form.lstrip('+')}}"
+
+    def points(task, of, minus):
+        of, minus = scores(task, **of), scores(task, **minus)
+        assert len(of) == len(minus) == 3
+        return told([100 * (of[seed] - minus[seed]) for seed in of], "+.1f")
+
+    two = ("rotten_tomatoes", "stsb")
+    every = {"way": "all", "iterations": 3, "head_pooling": "mean", "policy": "fixed", "setting": 2}
+    usual, depth = every | {"way": "usual", "setting": 3}, every | {"way": "depth"}
+    sure = {name: every[name] for name in ("way", "iterations", "head_pooling")}
+    sure |= {"policy": "chosen confidence"}
+    fewer = {
+        told([1 / share for share in scores(task, "operations", **every).values()], ".2f")
+        for task in two
+    }
+    assert fewer == {"1.49 ± 0.00"} and "all: 1.49 times fewer operations" in text("README.md")
+    films = [points("rotten_tomatoes", of, usual) for of in (every, sure)]
+    pairs = [points("stsb", of, usual) for of in (every, depth)]
+    share = scores("rotten_tomatoes", "operations", **sure)
+    saved = told([1 / one for one in share.values()], ".2f")
+    bytes_lost = [points(task, {"form": "int8"}, {"form": "fp32"}) for task in two]
+    sizes = {one["form"]: one["file_mb"] for one in runs if one.get("model") == "student"}
+    rows = [
+        f"times fewer operations | {films[0]} | {pairs[0]}, or {pairs[1]} tuned with a random depth |",
+        f"| leaves when its answer is sure: {saved} times fewer | {films[1]} |",
+        f"| one byte a weight: {sizes['ONNX fp32']:.1f} MB become {sizes['ONNX int8']:.1f} |"
+        f" {bytes_lost[0]} | {bytes_lost[1]} |",
+    ]
+    assert not [row for row in rows if row not in text("README.md")], rows
+
+
 @pytest.mark.parametrize("chapter", course(), ids=lambda chapter: chapter["notebook"][:2])
 def test_minutes_to_read_are_reckoned(chapter):
     """150 words or 12 lines of code a minute, as 00 says, to five minutes."""
