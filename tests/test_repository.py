@@ -250,7 +250,7 @@ def test_the_rows_beyond_the_paper_are_what_is_stored():
     bytes_lost = [points(task, {"form": "int8"}, {"form": "fp32"}) for task in two]
     sizes = {one["form"]: one["file_mb"] for one in runs if one.get("model") == "student"}
     rows = [
-        f"times fewer operations | {films[0]} | {pairs[0]}, or {pairs[1]} tuned with a random depth |",
+        f"fewer operations | {films[0]} | {pairs[0]}, or {pairs[1]} tuned with a random depth |",
         f"| leaves when its answer is sure: {saved} times fewer | {films[1]} |",
         f"| one byte a weight: {sizes['ONNX fp32']:.1f} MB become {sizes['ONNX int8']:.1f} |"
         f" {bytes_lost[0]} | {bytes_lost[1]} |",
