@@ -288,7 +288,7 @@ def test_what_is_said_of_the_verdicts_beyond_the_paper():
 
 @pytest.mark.parametrize("way, reads", [("all", "mean"), ("usual", "first")])
 def test_runs_whose_heads_read_otherwise_are_not_averaged(way, reads):
-    """Of the two film runs, and of students with other numbers of visits, each is one model."""
+    """Nor those of other students, with three visits or with six."""
     wanted = {"way": way, "head_pooling": reads, "iterations": 3, "policy": "fixed", "setting": 2}
     records = [one for one in load_results(ROOT / "figures/data") if one.get("way") == way]
     found = ledger.scores_of(records, wanted)["rotten_tomatoes"]
@@ -297,8 +297,9 @@ def test_runs_whose_heads_read_otherwise_are_not_averaged(way, reads):
     fixed = {"way": way, "part": "scored", "policy": "fixed", "setting": 2}
     own = [one for one in run["records"] if fixed.items() <= one.items()]
     assert found == {one["seed"]: one["score"] for one in own} and len(found) == 3
-    six = [one | {"iterations": 6, "score": 0.0} for one in records]
-    assert ledger.scores_of(records + six, wanted)["rotten_tomatoes"] == found
+    for other in ({"iterations": 6}, {"student": "../runs/lab/student"}):
+        more = [one | other | {"score": 0.0} for one in records]
+        assert ledger.scores_of(records + more, wanted)["rotten_tomatoes"] == found
 
 
 def test_a_command_names_a_run_there_is():
