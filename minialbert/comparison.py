@@ -133,9 +133,7 @@ def compare(
     teachers = {one.taught_by for one in planned.values()}
     for name, one in planned.items():
         if one.taught_by in order[order.index(name) :]:
-            raise FinetuningError(
-                f"system '{name}' must stand below '{one.taught_by}', its teacher."
-            )
+            raise FinetuningError(f"{name!r} must stand below {one.taught_by!r}, its teacher.")
     for name, own in systems.items():
         grid = {"learning_rate": a.learning_rates, "batch_size": a.batch_sizes}
         grid["epochs"] = a.epochs_tried
