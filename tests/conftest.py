@@ -47,10 +47,10 @@ def slowness() -> float:
 NOTEBOOK = "test_notebook_gives_its_committed_outputs"
 # Two workers begin with the first and the third, so that neither waits for 07's student.
 LONGEST = ["07", "11", "12", "13", "15", "09", "10"]
-# Not below `-m quick`: the browser, what starts other processes, compiles or trains.
+# Not below `-m quick`: the browser, what starts other processes, compiles, exports or trains.
 SLOW = re.compile(
-    rf"test_browser|{NOTEBOOK}|kill|resum|process|seconds|torchrun|papermill|nbval_sees|refresh"
-    "|a_failed_run|a_cell_that_raises|importing|carries_its_code|flex|exported|compiled|real_ner"
+    rf"test_browser|test_quantisation|{NOTEBOOK}|kill|resum|process|seconds|torchrun|papermill"
+    "|nbval_sees|refresh|a_failed_run|a_cell_that_raises|importing|carries_its_code|flex|exported|compiled|real_ner"
     "|a_comparison_trains|predictions_are_those"
 )
 TRAINING = {"files", "arguments", "whole_run"}  # fixtures of tests that train
