@@ -47,18 +47,19 @@ def claim(folder, identity: dict):
     written = [path for path in folder.glob("*") if not path.name.startswith(OWNER)]
     if written and owner is None:
         raise TrainingError(f"{folder} holds files of no training here: choose another run_folder.")
-    if written and owner != identity:
-        changed = "; ".join(
-            f"{name} was {owner.get(name)!r}, is {identity.get(name)!r}"
-            for name in sorted({*owner, *identity})
-            if owner.get(name) != identity.get(name)
-        )
+    was = owner or {}
+    changed = [
+        f"{name} was {was.get(name)!r}, is {identity.get(name)!r}"
+        for name in sorted({*was, *identity})
+        if was.get(name) != identity.get(name)  # None: not chosen, or no choice yet
+    ]
+    if written and changed:
         raise TrainingError(
-            f"{folder} belongs to another training ({changed}): choose another run_folder, or "
-            "delete that folder to start anew."
+            f"{folder} belongs to another training ({'; '.join(changed)}): choose another "
+            "run_folder, or delete that folder to start anew."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if owner != identity:
+    if changed:
         _write_through(folder / OWNER, identity)
 
 

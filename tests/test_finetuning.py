@@ -33,7 +33,7 @@ from minialbert import (
     comparison,
     tasks,
 )
-from minialbert.checkpoints import TrainingError
+from minialbert.checkpoints import TrainingError, claim
 from minialbert.comparison import ComparisonArguments, compare, tune
 from minialbert.finetuning import (
     FinetuningError,
@@ -168,6 +168,14 @@ def test_another_runs_folder_is_refused_untouched(arguments, data, changes):
     with pytest.raises(TrainingError, match=f"another training.*{name} was"):
         finetune(replace(arguments, epochs=0.1, **changes), data, quiet=True)
     assert everything(arguments.run_folder) == before
+
+
+def test_a_choice_that_is_new_and_not_made_belongs_to_the_same_training(tmp_path):
+    claim(tmp_path, {"seed": 0})
+    (tmp_path / "checkpoint-5").mkdir()
+    claim(tmp_path, {"seed": 0, "head_pooling": None})
+    with pytest.raises(TrainingError, match="head_pooling was None, is 'mean'"):
+        claim(tmp_path, {"seed": 0, "head_pooling": "mean"})
 
 
 def test_a_folder_of_other_files_is_refused_untouched(arguments, data, checkpoint):
