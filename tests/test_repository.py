@@ -131,6 +131,8 @@ MEASURED = {  # task: its name and score in README's table, in this order; each 
     "stsb": "STS-B, Pearson",
     "sst2": "SST-2, accuracy; 4,000 rows",
     "mrpc": "MRPC, F1",
+    "qnli": "QNLI, accuracy; 3,000 rows",
+    "cola": "CoLA, Matthews",
     "ncbi_disease": "NCBI-disease, F1 of entities; 2,500 rows",
     "bc5cdr_chem": "BC5CDR-chem, F1 of entities; 2,500 rows",
 }
