@@ -136,8 +136,8 @@ class Run:
         self.record["inputs"] |= plain(hashes)
         self._save()
 
-    def once(self, key: dict, make) -> dict:
-        """The result of `make()`, a dictionary, kept in the record under `key`: a run that goes on
+    def once(self, key: dict, make):
+        """The result of `make()`, dictionaries and lists, kept in the record under `key`: a run that goes on
         after a kill, or is read again, takes it from there."""
         key = plain(key)
         for part in self.record["parts"]:
