@@ -137,8 +137,8 @@ class Run:
         self._save()
 
     def once(self, key: dict, make):
-        """The result of `make()`, dictionaries and lists, kept in the record under `key`: a run that goes on
-        after a kill, or is read again, takes it from there."""
+        """The result of `make()`, of dictionaries and lists, kept in the record under `key`: a run
+        that goes on after a kill, or is read again, takes it from there."""
         key = plain(key)
         for part in self.record["parts"]:
             if part["key"] == key:
