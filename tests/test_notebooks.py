@@ -42,6 +42,14 @@ def test_notebook_is_as_asked(path):
     assert not checks.complaints(read_notebook(path), path.read_text(encoding="utf8"))
 
 
+@each_notebook
+def test_a_notebook_leaves_the_parameters_it_is_given(path):
+    """Where it changes one by itself, its plan takes the record for another run's."""
+    code = "\n".join(cell.source for cell in checks.code_cells(read_notebook(path)))
+    set_to = re.findall(r"^P(?:\.\w+)? = (\w+)", code, re.M)
+    assert set(set_to) <= {"of_notebook"}
+
+
 def test_nbval_compares_half_of_all_code_cells():
     cells = [cell for path in NOTEBOOKS for cell in checks.code_cells(read_notebook(path))]
     assert sum(map(checks.is_compared, cells)) >= len(cells) / 2
